@@ -1,0 +1,165 @@
+"""The detector that PyTorch runs: a model in memory, or a checkpoint file."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dfine_cli import checkpoint_format as keys
+from dfine_cli.data.classes import ClassMap
+from dfine_cli.errors import DfineError, MissingError
+from dfine_cli.model.dfine import DFINE, build_model
+from dfine_cli.model.postprocess import postprocess
+from dfine_cli.types import Detections, Size
+
+
+class TorchDetector:
+    """A model behind the ``Detector`` protocol. It puts the model into eval mode and leaves it there.
+
+    Args:
+        model: The network, on ``device``.
+        classes: The classes its logits stand for.
+        input_size: (height, width) in pixels that images are resized to.
+        device: Where the model is.
+        name: What it is called in tables and file names.
+        exif: How images were read in training, and are to be read for it.
+    """
+
+    def __init__(
+        self,
+        model: DFINE,
+        classes: ClassMap,
+        input_size: Size,
+        device: torch.device,
+        name: str = "dfine",
+        exif: Literal["apply", "ignore"] = "apply",
+    ) -> None:
+        self.model = model.eval()
+        self.classes = classes
+        self.input_size = input_size
+        self.device = device
+        self.name = name
+        self.exif = exif
+
+    @torch.no_grad()  # not inference_mode: what the model caches here must still serve training
+    def detect(self, images: NDArray[np.float32], sizes: Sequence[Size]) -> list[Detections]:
+        """Detections of each image, best first; see ``Detector.detect``."""
+        batch = torch.from_numpy(images).to(self.device, non_blocking=True)
+        sizes_wh = torch.tensor([(width, height) for height, width in sizes], device=self.device)
+        final = self.model(batch).final
+        labels, boxes, scores = postprocess(final, sizes_wh, top_k=final.logits.shape[1])
+        columns = (boxes.float().cpu().numpy(), scores.float().cpu().numpy(), labels.cpu().numpy())
+        return [Detections(*image) for image in zip(*columns, strict=True)]
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called ``name``; ``auto`` takes a GPU where there is one.
+
+    Raises:
+        MissingError: There is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise MissingError(f"device {name!r} is not there: {reason}", "use --device cpu") from error
+    return device
+
+
+def open_checkpoint(path: Path, device: str | torch.device = "auto") -> TorchDetector:
+    """The detector in a checkpoint, with the weights that scored better: averaged or raw.
+
+    Raises:
+        DfineError: The file is missing, cut off, of another tool or of another version.
+        MissingError: There is no such device.
+    """
+    target = device if isinstance(device, torch.device) else choose_device(device)
+    file = read_checkpoint(path)
+    try:
+        classes = ClassMap.from_dict(file[keys.CLASSES])
+        recipe = file[keys.RECIPE]
+        input_size: Size = tuple(recipe["data"]["input_size"])
+        model = _build(file[keys.SIZE], len(classes), input_size, recipe["model"])
+        model.load_state_dict(file[file[keys.BEST_WEIGHTS]])
+    except KeyError as error:
+        raise DfineError(
+            f"{path}: the checkpoint has no {error}", "it is incomplete; use another copy"
+        ) from error
+    except RuntimeError as error:
+        raise DfineError(f"{path}: its weights do not fit the model its recipe describes: {error}") from error
+    name = f"dfine-{file[keys.SIZE]}"
+    return TorchDetector(model.to(target), classes, input_size, target, name, recipe["data"]["exif"])
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU. No code from the file is run.
+
+    Raises:
+        DfineError: The file is missing, cut off, of another tool or of another format version.
+    """
+    if not path.is_file():
+        raise DfineError(f"{path}: no such file", "give a run folder or a file like weights/best.pt")
+    if not zipfile.is_zipfile(path):  # torch.save writes a ZIP archive, whose directory is at its end
+        raise _unreadable(path)
+    try:
+        file = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DfineError(
+            f"{path}: it holds more than tensors and plain values, and is not read, as that could run code",
+            "use a checkpoint written by `dfine train`",
+        ) from error
+    except (RuntimeError, OSError, EOFError) as error:
+        raise DfineError(
+            f"{path}: cannot be read: {str(error).splitlines()[0]}", "use another copy"
+        ) from error
+    return _check_format(path, file)
+
+
+def _unreadable(path: Path) -> DfineError:
+    with path.open("rb") as file:
+        begins_as_zip = file.read(2) == b"PK"
+    if begins_as_zip:
+        return DfineError(
+            f"{path}: the file is cut off", "copy it again, or use another checkpoint of the run"
+        )
+    return DfineError(f"{path}: not a checkpoint", "use a file written by `dfine train`")
+
+
+def _check_format(path: Path, file: object) -> dict[str, Any]:
+    if not isinstance(file, dict) or keys.FORMAT_KEY not in file:
+        raise DfineError(f"{path}: a checkpoint of another tool", "use a file written by `dfine train`")
+    if file[keys.FORMAT_KEY] != keys.FORMAT:
+        raise DfineError(
+            f"{path}: checkpoint format {file[keys.FORMAT_KEY]}, this version reads format {keys.FORMAT}",
+            "update dfine-cli, or use the version that wrote the file",
+        )
+    return file
+
+
+def _build(size: str, num_classes: int, input_size: Size, knobs: Mapping[str, Any]) -> DFINE:
+    """The untrained model that the ``model`` section of a recipe describes."""
+    return build_model(
+        size,
+        num_classes,
+        input_size=input_size,
+        num_queries=knobs["num_queries"],
+        decoder_layers=knobs["decoder_layers"],
+        points=tuple(knobs["points"]) if knobs["points"] else None,
+        bins=knobs["bins"],
+        weighting_a=knobs["weighting_a"],
+        weighting_c=knobs["weighting_c"],
+        num_denoising=knobs["num_denoising"],
+        label_noise=knobs["label_noise"],
+        box_noise=knobs["box_noise"],
+        position_embedding=knobs["position_embedding"],
+    )

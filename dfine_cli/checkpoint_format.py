@@ -1,0 +1,37 @@
+"""Names and version of what a checkpoint holds: the one home that its writer and its readers share.
+
+A checkpoint is a mapping of tensors and plain values, so it is read with ``weights_only=True``.
+"""
+
+from typing import Final
+
+FORMAT: Final = 1
+"""Version of the format that is written and read."""
+
+FORMAT_KEY: Final = "format"
+"""Holds ``FORMAT`` of the writer."""
+
+# What a detector needs.
+MODEL: Final = "model"
+"""State dict of the trained weights."""
+EMA: Final = "ema"
+"""State dict of the averaged weights."""
+BEST_WEIGHTS: Final = "best_weights"
+"""Which of the two to use, by key: ``MODEL`` or ``EMA``."""
+SIZE: Final = "size"
+"""Model size, ``n`` to ``x``."""
+CLASSES: Final = "classes"
+"""``ClassMap.to_dict()``."""
+RECIPE: Final = "recipe"
+"""The resolved recipe as JSON values."""
+METRICS: Final = "metrics"
+"""The row of the epoch that was saved."""
+VERSIONS: Final = "versions"
+"""Versions of what wrote the file."""
+
+# What resuming needs as well.
+OPTIMIZER: Final = "optimizer"
+SCALER: Final = "scaler"
+OBJECTIVES: Final = "objectives"
+COUNTERS: Final = "counters"
+RANDOM: Final = "random"

@@ -1,0 +1,84 @@
+"""An ``EvalResult`` as rows for a terminal table, as JSON and as Markdown."""
+
+from typing import Any
+
+from dfine_cli.evaluation.coco_eval import UNDEFINED, EvalResult
+
+SCHEMA_VERSION = 1
+"""Version of the JSON layout."""
+
+MEANINGS = {
+    "AP": "IoU 0.50:0.95",
+    "AP50": "IoU 0.50",
+    "AP75": "IoU 0.75",
+    "APs": "objects up to 32² pixels",
+    "APm": "objects of 32² to 96² pixels",
+    "APl": "objects above 96² pixels",
+    "ARs": "recall, small objects",
+    "ARm": "recall, medium objects",
+    "ARl": "recall, large objects",
+}
+CLASS_HEADER = ("class", "id", "images", "boxes", "detections", "AP", "AP50")
+
+
+def metric_rows(result: EvalResult) -> list[tuple[str, str, str]]:
+    """(name, value, meaning) of the twelve numbers."""
+    return [(name, _number(value), _meaning(name)) for name, value in result.numbers.items()]
+
+
+def class_rows(result: EvalResult) -> list[tuple[str, ...]]:
+    """One row per class under ``CLASS_HEADER``."""
+    return [
+        (
+            c.name,
+            str(c.category_id),
+            str(c.images),
+            str(c.boxes),
+            str(c.detections),
+            _number(c.ap),
+            _number(c.ap50),
+        )
+        for c in result.classes
+    ]
+
+
+def to_json(result: EvalResult) -> dict[str, Any]:
+    """Plain values with ``schema_version``; numbers without ground truth are null."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "metrics": {name: _or_none(value) for name, value in result.numbers.items()},
+        "images": result.images,
+        "boxes": result.boxes,
+        "detections": result.detections,
+        "classes": [{**c._asdict(), "ap": _or_none(c.ap), "ap50": _or_none(c.ap50)} for c in result.classes],
+    }
+
+
+def to_markdown(result: EvalResult) -> str:
+    """Both tables, with a line about what was scored."""
+    summary = f"{result.images} images, {result.boxes} boxes, {result.detections} detections"
+    parts = [summary, _markdown_table(("metric", "value", "at"), metric_rows(result))]
+    if result.classes:
+        parts.append(_markdown_table(CLASS_HEADER, class_rows(result)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _meaning(name: str) -> str:
+    return MEANINGS.get(name, f"recall, at most {name[2:]} detections an image and class")
+
+
+def _number(value: float) -> str:
+    return "-" if value == UNDEFINED else f"{value:.4f}"
+
+
+def _or_none(value: float) -> float | None:
+    return None if value == UNDEFINED else value
+
+
+def _markdown_table(header: tuple[str, ...], rows: list[tuple[str, ...]] | list[tuple[str, str, str]]) -> str:
+    lines = [
+        header,
+        tuple("---" for _ in header),
+        *(tuple(c.replace("|", "\\|") for c in row) for row in rows),
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,102 @@
+"""Writing and reading the one checkpoint format; files appear whole or not at all."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dfine_cli import __version__
+from dfine_cli import checkpoint_format as keys
+from dfine_cli.backends.torch_backend import read_checkpoint
+from dfine_cli.config.schema import Recipe
+from dfine_cli.data.classes import ClassMap
+from dfine_cli.errors import DfineError
+from dfine_cli.training.monitor import Row
+from dfine_cli.training.state import Counters, TrainState
+
+
+def save_weights(path: Path, state: TrainState, recipe: Recipe, classes: ClassMap, row: Row) -> None:
+    """Write what inference needs, about twice the size of the model."""
+    _write(path, _weights(state, recipe, classes, row))
+
+
+def save_checkpoint(path: Path, state: TrainState, recipe: Recipe, classes: ClassMap, row: Row) -> None:
+    """Write everything that resuming needs."""
+    resume = {
+        keys.OPTIMIZER: state.optimizer.state_dict(),
+        keys.SCALER: state.scaler.state_dict(),
+        keys.OBJECTIVES: [o.state_dict() for o in state.objectives],
+        keys.MEANS: state.means.state_dict(),
+        keys.COUNTERS: {**state.counters.to_dict(), "ema_updates": state.ema.updates},
+        keys.RANDOM: _random_state(),
+    }
+    _write(path, _weights(state, recipe, classes, row) | resume)
+
+
+def load_state(path: Path, state: TrainState, *, rewind: bool = True) -> None:
+    """Put a full checkpoint back into ``state``.
+
+    Args:
+        path: A file of ``save_checkpoint``.
+        state: What to overwrite.
+        rewind: Restore counters and random generators too, as resuming does. Going back to the best weights
+            inside a run keeps them. # published: the epoch counter is rewound as well, which repeats epochs.
+    """
+    file = read_checkpoint(path)
+    if keys.OPTIMIZER not in file:
+        raise DfineError(f"{path} holds weights only, nothing to go on from", "resume from weights/last.pt")
+    state.model.load_state_dict(file[keys.MODEL])
+    state.ema.model.load_state_dict(file[keys.EMA])
+    state.optimizer.load_state_dict(file[keys.OPTIMIZER])
+    state.scaler.load_state_dict(file[keys.SCALER])
+    for objective, saved in zip(state.objectives, file[keys.OBJECTIVES], strict=True):
+        objective.load_state_dict(saved)
+    counters = dict(file[keys.COUNTERS])
+    state.ema.updates = int(counters.pop("ema_updates"))
+    if rewind:
+        state.counters = Counters(**counters)
+        state.means.load_state_dict(file[keys.MEANS])
+        state.best_weights = file[keys.BEST_WEIGHTS]
+        _set_random_state(file[keys.RANDOM])
+
+
+def _weights(state: TrainState, recipe: Recipe, classes: ClassMap, row: Row) -> dict[str, Any]:
+    return {
+        keys.FORMAT_KEY: keys.FORMAT,
+        keys.MODEL: state.model.state_dict(),
+        keys.EMA: state.ema.model.state_dict(),
+        keys.BEST_WEIGHTS: state.best_weights,
+        keys.SIZE: recipe.size,
+        keys.CLASSES: classes.to_dict(),
+        keys.RECIPE: recipe.model_dump(mode="json"),
+        keys.METRICS: row,
+        keys.VERSIONS: {"dfine": __version__, "torch": str(torch.__version__)},
+    }
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Write beside ``path``, flush to disk, then move into place."""
+    part = path.with_suffix(".part")
+    try:
+        with part.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, RuntimeError) as error:
+        part.unlink(missing_ok=True)
+        raise DfineError(
+            f"{path} could not be written: {error}", "free some space; the file before it is untouched"
+        ) from error
+
+
+def _random_state() -> dict[str, Any]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def _set_random_state(saved: dict[str, Any]) -> None:
+    torch.set_rng_state(saved["cpu"])
+    if torch.cuda.is_available() and saved["cuda"]:
+        torch.cuda.set_rng_state_all(saved["cuda"])

@@ -1,0 +1,227 @@
+"""The composition root: a recipe becomes objects, and the objects a trained detector.
+
+The only file that asks whether a part of the recipe is set.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from dfine_cli.backends.torch_backend import build_described, choose_device
+from dfine_cli.config.schema import Recipe
+from dfine_cli.data.loader import TrainLoader
+from dfine_cli.errors import UsageError
+from dfine_cli.losses.criterion import build_criterion
+from dfine_cli.phases import Phases
+from dfine_cli.training import checkpoint
+from dfine_cli.training.clock import Clock
+from dfine_cli.training.curves import write_curves
+from dfine_cli.training.dataset import TrainingData, open_data
+from dfine_cli.training.ema import Ema, decay_of, start_share
+from dfine_cli.training.guard import Guard
+from dfine_cli.training.interrupt import stop_on_signal
+from dfine_cli.training.keeper import Keeper
+from dfine_cli.training.loop import Plan, Tools, fit, to_device, train_step
+from dfine_cli.training.lr import warmup_steps
+from dfine_cli.training.monitor import Monitor, Row
+from dfine_cli.training.objective import Detection, Objective
+from dfine_cli.training.optimizer import accumulation, build_optimizer, effective_batch, lr_scale
+from dfine_cli.training.precision import choose_precision
+from dfine_cli.training.run_dir import RunDir
+from dfine_cli.training.score import Scorer
+from dfine_cli.training.sinks import Recorder, Sink, open_tensorboard
+from dfine_cli.training.state import TrainState
+
+MOST_START_WEIGHTS = 0.1
+"""Largest share of the start weights that the average may still hold at the end of a run."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run leaves."""
+
+    folder: Path
+    best: Path
+    rows: list[Row]
+
+    @property
+    def best_row(self) -> Row:
+        """Row of the epoch that ``best`` holds; the last one where nothing was scored."""
+        scored = [r for r in self.rows if "ap" in r]
+        return max(scored, key=lambda r: float(r["ap"])) if scored else self.rows[-1]
+
+
+@dataclass
+class Setup:
+    """A recipe as objects, before the first step."""
+
+    recipe: Recipe
+    data: TrainingData
+    loader: TrainLoader
+    plan: Plan
+    state: TrainState
+
+    def facts(self) -> dict[str, str]:
+        """What the run consists of, in words, for the start of the log."""
+        optim, plan = self.recipe.optim, self.plan
+        trained = sum(p.numel() for p in self.state.model.parameters() if p.requires_grad)
+        timeline = ", ".join(f"{p.value} {a + 1}-{b}" for p, a, b in plan.phases.timeline())
+        rates = " / ".join(
+            f"{r:.3g}" for r in sorted({g["peak_lr"] for g in self.state.optimizer.param_groups})
+        )
+        return {
+            "model": f"D-FINE-{self.recipe.size.upper()}, {trained / 1e6:.2f} M trained parameters",
+            "classes": f"{len(self.data.classes)} ({self.data.classes.rule}): {', '.join(self.data.classes.names[:8])}",
+            "data": f"{len(self.data.train)} training images, "
+            + (f"{len(self.data.val)} validation images" if self.data.val else "no validation set"),
+            "input": "x".join(map(str, self.recipe.data.input_size)) + " (height x width)",
+            "device": f"{plan.device}, {str(plan.precision.dtype).removeprefix('torch.')}",
+            "steps": f"{plan.total_steps} optimizer steps: {plan.phases.epochs} epochs of {plan.steps_per_epoch}, "
+            f"{warmup_steps(self.recipe.schedule, plan.total_steps)} of warm-up",
+            "phases": f"{timeline} (epochs)",
+            "batch": f"{effective_batch(optim)} = {optim.batch} x {accumulation(optim)}",
+            "lr": f"{rates} (scaled by {lr_scale(optim):.3g} for the batch), {self.recipe.schedule.curve}",
+        }
+
+
+def set_up(recipe: Recipe, monitor: Monitor, objectives: Sequence[Objective] = ()) -> Setup:
+    """Build everything that a run needs and check that it makes sense.
+
+    Raises:
+        DfineError: Data, recipe or device do not allow the run.
+    """
+    torch.manual_seed(recipe.run.seed)
+    device = choose_device(recipe.run.device)
+    data = open_data(recipe, monitor)
+    loader = TrainLoader(
+        data.train,
+        augment=recipe.augment,
+        input_size=recipe.data.input_size,
+        batch=recipe.optim.batch,
+        workers=recipe.data.workers,
+        seed=recipe.run.seed,
+        pin_memory=device.type == "cuda",
+    )
+    schedule = recipe.schedule
+    plan = Plan(
+        recipe=recipe,
+        phases=Phases(schedule.epochs, schedule.warm_until, schedule.dense_until, schedule.refine_from),
+        steps_per_epoch=-(-len(loader) // accumulation(recipe.optim)),
+        device=device,
+        precision=choose_precision(recipe.optim.amp, device),
+    )
+    _refuse_start_weights(recipe, plan)
+    return Setup(recipe, data, loader, plan, _build_state(recipe, plan, data, objectives))
+
+
+def train(
+    recipe: Recipe,
+    monitor: Monitor | None = None,
+    *,
+    resume: RunDir | None = None,
+    objectives: Sequence[Objective] = (),
+) -> RunResult:
+    """Train a recipe to its end.
+
+    Args:
+        recipe: The run; its data section names at least the training data.
+        monitor: Who listens to the progress.
+        resume: Go on in this folder from its last checkpoint.
+        objectives: More objectives beside detection.
+
+    Raises:
+        DfineError: Data, recipe or device do not allow the run; the message says what to do.
+        Interrupted: Ctrl-C; the run can be resumed.
+    """
+    monitor = monitor or Monitor()
+    setup = set_up(recipe, monitor, objectives)
+    run = resume or RunDir.create(recipe)
+    if resume:
+        checkpoint.load_state(run.last, setup.state)
+        run.keep_rows([r for r in run.rows() if r["epoch"] < setup.state.counters.epoch])
+    sinks: list[Sink] = [run.append, lambda _: write_curves(run.rows(), run.path / "curves.png")]
+    if recipe.run.tensorboard:
+        sinks.append(open_tensorboard(run.path / "tensorboard"))
+    monitor.started({**setup.facts(), "folder": str(run.path)})
+    recorder = Recorder(monitor, sinks)
+    with stop_on_signal() as stop:
+        tools = Tools(
+            loader=setup.loader,
+            score=Scorer(recipe, setup.data, setup.plan.device, monitor),
+            keeper=Keeper(recipe, setup.data.classes, run, setup.plan.phases, monitor),
+            guard=Guard(run.path / "not_finite", setup.state.counters.skipped),
+            clock=Clock(setup.plan.device),
+            monitor=recorder,
+            stop=stop,
+        )
+        try:
+            fit(setup.state, setup.plan, tools)
+        finally:
+            setup.loader.close()
+    return RunResult(run.path, run.best, run.rows())
+
+
+def rehearse(recipe: Recipe, monitor: Monitor | None = None, *, folder: Path) -> dict[str, str]:
+    """Build everything and take one optimizer step; nothing is written unless the step goes wrong.
+
+    Args:
+        recipe: The run.
+        monitor: Who listens.
+        folder: Where a batch that is not finite would be kept.
+
+    Returns:
+        What the run would consist of, with the loss and the seconds of the step.
+    """
+    setup = set_up(recipe, monitor or Monitor())
+    phase = setup.plan.phases.at(0)
+    try:
+        batches = list(islice(setup.loader.epoch(0, phase), accumulation(recipe.optim)))
+    finally:
+        setup.loader.close()
+    started = time.perf_counter()
+    setup.state.model.train()
+    on_device = [to_device(b, setup.plan.device) for b in batches]
+    losses = train_step(setup.state, setup.plan, Guard(folder), on_device)
+    return {
+        **setup.facts(),
+        "step": f"loss {float(losses['loss']):.2f} in {time.perf_counter() - started:.2f} s",
+    }
+
+
+def _refuse_start_weights(recipe: Recipe, plan: Plan) -> None:
+    left = start_share(decay_of(recipe.ema, plan.total_steps), plan.total_steps)
+    if left > MOST_START_WEIGHTS:
+        raise UsageError(
+            f"after {plan.total_steps} optimizer steps the averaged weights would still be {left:.0%} start weights "
+            f"(ema.decay {recipe.ema.decay})",
+            "use --set ema.share=0.02, which fits the average to the length of the run",
+        )
+
+
+def _build_state(
+    recipe: Recipe, plan: Plan, data: TrainingData, objectives: Sequence[Objective]
+) -> TrainState:
+    model = build_described(
+        recipe.size, len(data.classes), recipe.data.input_size, recipe.model.model_dump()
+    ).to(plan.device)
+    detection = build_criterion(
+        recipe.loss,
+        num_classes=len(data.classes),
+        reg_max=recipe.model.bins,
+        up=recipe.model.weighting_a,
+        reg_scale=model.reg_scale,
+    )
+    ema = Ema(model, decay_of(recipe.ema, plan.total_steps))
+    if recipe.run.compile:
+        model.compile()
+    return TrainState(
+        model=model,
+        ema=ema,
+        optimizer=build_optimizer(model, recipe.optim, recipe.size),
+        scaler=plan.precision.scaler(),
+        objectives=[Detection(detection), *objectives],
+    )

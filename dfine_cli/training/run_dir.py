@@ -1,0 +1,112 @@
+"""The folder of a run: recipe, environment, metrics and weights; never written over."""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from dfine_cli import __version__
+from dfine_cli.config.schema import Recipe
+from dfine_cli.config.write import write_recipe
+from dfine_cli.errors import DfineError
+from dfine_cli.training.monitor import Row
+
+
+class RunDir:
+    """``runs/<name>[-2]/`` with recipe.yaml, env.json, metrics.jsonl, curves.png and weights/.
+
+    Args:
+        path: The folder, which exists.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.weights = path / "weights"
+
+    @classmethod
+    def create(cls, recipe: Recipe) -> "RunDir":
+        """Make a new folder; a name that is taken gets -2, -3 and so on.
+
+        Raises:
+            DfineError: The folder cannot be written.
+        """
+        recipe.run.folder.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while True:
+            path = recipe.run.folder / (recipe.name if number == 1 else f"{recipe.name}-{number}")
+            try:
+                path.mkdir()
+                break
+            except FileExistsError:
+                number += 1
+            except OSError as error:
+                raise DfineError(
+                    f"{path}: {error.strerror}", "choose another place with run.folder"
+                ) from error
+        run = cls(path)
+        run.weights.mkdir()
+        write_recipe(recipe, path / "recipe.yaml")
+        (path / "env.json").write_text(json.dumps(environment(), indent=2) + "\n")
+        return run
+
+    @property
+    def last(self) -> Path:
+        """Checkpoint to resume from."""
+        return self.weights / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """Weights of the best epoch."""
+        return self.weights / "best.pt"
+
+    @property
+    def stage_one(self) -> Path:
+        """Full checkpoint of the best epoch before the last phase (two-stage recipes)."""
+        return self.weights / "stage1.pt"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per epoch."""
+        return self.path / "metrics.jsonl"
+
+    def append(self, row: Row) -> None:
+        """Add an epoch to the metrics."""
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def rows(self) -> list[Row]:
+        """All epochs written so far."""
+        if not self.metrics.exists():
+            return []
+        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+
+    def keep_rows(self, rows: Iterable[Row]) -> None:
+        """Write the metrics anew, for a resumed run that goes back to an earlier epoch."""
+        self.metrics.write_text("".join(json.dumps(r) + "\n" for r in rows))
+
+
+def environment() -> dict[str, object]:
+    """Versions, device and command line, stored with every run."""
+    import albumentations
+    import cv2
+    import numpy as np
+
+    cuda = torch.cuda.is_available()
+    return {
+        "command": sys.argv,
+        "dfine": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "albumentations": albumentations.__version__,
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if cuda else None,
+        "cuda": torch.version.cuda if cuda else None,
+    }

@@ -1,0 +1,56 @@
+"""Scoring a state on the validation set: averaged and raw weights, the better named."""
+
+import torch
+from torch import nn
+
+from dfine_cli.backends.torch_backend import TorchDetector
+from dfine_cli.config.schema import Recipe
+from dfine_cli.evaluation.coco_eval import evaluate
+from dfine_cli.evaluation.predict import predict
+from dfine_cli.training.dataset import TrainingData
+from dfine_cli.training.monitor import Monitor, Row
+from dfine_cli.training.state import TrainState
+
+
+class Scorer:
+    """COCO AP of a state.
+
+    Args:
+        recipe: Which weights, and how many images at once.
+        data: The validation set; None in it gives empty scores.
+        device: Where the model runs.
+        monitor: Told about the progress.
+    """
+
+    def __init__(self, recipe: Recipe, data: TrainingData, device: torch.device, monitor: Monitor) -> None:
+        self.recipe = recipe
+        self.data = data
+        self.device = device
+        self.monitor = monitor
+
+    def __call__(self, state: TrainState) -> Row:
+        """``ap`` and ``ap50`` of the better weights, ``ap_ema``, ``ap_raw`` …, and sets ``state.best_weights``."""
+        if self.data.val is None:
+            return {}
+        scores = {"ema": self._score(state.ema.model)}
+        if self.recipe.evaluation.weights == "both":
+            scores["model"] = self._score(state.model)
+        state.best_weights = max(scores, key=lambda which: scores[which]["AP"])
+        row: Row = {"weights": state.best_weights}
+        for which, numbers in scores.items():
+            suffix = "raw" if which == "model" else which
+            row |= {f"ap_{suffix}": numbers["AP"], f"ap50_{suffix}": numbers["AP50"]}
+        best = scores[state.best_weights]
+        return {"ap": best["AP"], "ap50": best["AP50"], "ap75": best["AP75"], **row}
+
+    def _score(self, model: nn.Module) -> dict[str, float]:
+        assert self.data.val is not None and self.data.val_json is not None
+        detector = TorchDetector(model, self.data.classes, self.recipe.data.input_size, self.device)
+        results = predict(
+            detector,
+            self.data.val,
+            batch=self.recipe.evaluation.batch,
+            workers=self.recipe.data.workers,
+            on_progress=self.monitor.evaluating,
+        )
+        return evaluate(self.data.val_json, results).numbers

@@ -1,0 +1,160 @@
+"""Seconds of one training step: forward, criterion, backward, clipping, AdamW and EMA.
+
+    python tests/benchmarks/bench_step.py                      # D-FINE-N, 320x320, batch 8, 13 boxes an image
+    python tests/benchmarks/bench_step.py --parts              # where the time goes
+    python tests/benchmarks/bench_step.py --transformers       # beside the D-FINE of transformers, in turns
+
+Run it on a quiet machine; compare ratios of one run, not seconds of two.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from dfine_cli.config.schema import Optim, Recipe
+from dfine_cli.losses.criterion import build_criterion
+from dfine_cli.model.dfine import build_model
+from dfine_cli.phases import Phases
+from dfine_cli.training.ema import Ema
+from dfine_cli.training.guard import Guard
+from dfine_cli.training.loop import Plan, train_step
+from dfine_cli.training.objective import Detection
+from dfine_cli.training.optimizer import build_optimizer
+from dfine_cli.training.precision import choose_precision
+from dfine_cli.training.state import TrainState
+from dfine_cli.types import Batch, Target
+
+CLASSES = 80
+
+
+def make_batch(images: int, side: int, boxes: int) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+
+    def target(number: int) -> Target:
+        size = torch.rand(boxes, 2, generator=generator) * 0.3 + 0.05
+        centre = size / 2 + torch.rand(boxes, 2, generator=generator) * (1 - size)
+        labels = torch.randint(0, CLASSES, (boxes,), generator=generator)
+        return Target(labels, torch.cat((centre, size), 1), number, (side, side))
+
+    return Batch(torch.rand(images, 3, side, side, generator=generator), [target(i) for i in range(images)])
+
+
+def our_step(size: str, batch: Batch) -> Callable[[], None]:
+    torch.manual_seed(0)
+    side = batch.images.shape[-1]
+    recipe = Recipe(size=size, optim=Optim(batch=len(batch.images), groups="clean"))  # type: ignore[arg-type]
+    model = build_model(size, CLASSES, input_size=(side, side)).train()
+    criterion = build_criterion(
+        recipe.loss, num_classes=CLASSES, reg_max=32, up=0.5, reg_scale=model.reg_scale
+    )
+    device = torch.device("cpu")
+    plan = Plan(recipe, Phases(1), 1000, device, choose_precision("off", device))
+    state = TrainState(
+        model=model,
+        ema=Ema(model, lambda t: 0.999),
+        optimizer=build_optimizer(model, recipe.optim, size),
+        scaler=plan.precision.scaler(),
+        objectives=[Detection(criterion)],
+    )
+    guard = Guard(Path())
+    return lambda: train_step(state, plan, guard, [batch]) and None
+
+
+def their_step(batch: Batch) -> Callable[[], None]:
+    """D-FINE-N of transformers with its own loss; clipping and AdamW as ours, no EMA (it has none)."""
+    from transformers import DFineConfig, DFineForObjectDetection, HGNetV2Config
+
+    backbone = HGNetV2Config(
+        stem_channels=[3, 16, 16],
+        stage_in_channels=[16, 64, 256, 512],
+        stage_mid_channels=[16, 32, 64, 128],
+        stage_out_channels=[64, 256, 512, 1024],
+        stage_num_blocks=[1, 1, 2, 1],
+        stage_downsample=[False, True, True, True],
+        stage_light_block=[False, False, True, True],
+        stage_kernel_size=[3, 3, 5, 5],
+        stage_numb_of_layers=[3, 3, 3, 3],
+        use_learnable_affine_block=True,
+        out_features=["stage3", "stage4"],
+    )
+    side = batch.images.shape[-1]
+    config = DFineConfig(
+        backbone_config=backbone,
+        encoder_in_channels=[512, 1024],
+        feat_strides=[16, 32],
+        encoder_hidden_dim=128,
+        encoder_ffn_dim=512,
+        encode_proj_layers=[1],
+        hidden_expansion=0.34,
+        depth_mult=0.5,
+        decoder_in_channels=[128, 128],
+        d_model=128,
+        decoder_ffn_dim=512,
+        decoder_layers=3,
+        num_feature_levels=2,
+        decoder_n_points=[6, 6],
+        num_labels=CLASSES,
+        eval_size=None,
+        anchor_image_size=None,
+        freeze_backbone_batch_norms=False,
+    )
+    torch.manual_seed(0)
+    model = DFineForObjectDetection(config).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    labels = [{"class_labels": t.labels, "boxes": t.boxes} for t in batch.targets]
+    mask = torch.ones(len(batch.images), side, side, dtype=torch.long)
+
+    def step() -> None:
+        loss = model(pixel_values=batch.images, pixel_mask=mask, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def seconds(step: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    step()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="n")
+    parser.add_argument("--side", type=int, default=320)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--boxes", type=int, default=13)
+    parser.add_argument("--runs", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--transformers", action="store_true")
+    parser.add_argument("--parts", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    batch = make_batch(options.batch, options.side, options.boxes)
+    steps = {"dfine": our_step(options.size, batch)}
+    if options.transformers:
+        steps["transformers"] = their_step(batch)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for run in range(options.runs + 2):
+        for name, step in steps.items():  # in turns, so that a busy moment hits both
+            if (taken := seconds(step)) and run >= 2:
+                times[name].append(taken)
+    for name, taken in times.items():
+        print(f"{name:14} median {statistics.median(taken):.3f} s, best {min(taken):.3f} s, {len(taken)} steps")
+    if options.transformers:
+        ratio = statistics.median(times["transformers"]) / statistics.median(times["dfine"])
+        print(f"dfine is {ratio:.2f} times as fast")
+    if options.parts:
+        with torch.profiler.profile() as profile:
+            steps["dfine"]()
+        print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=60))
+
+
+if __name__ == "__main__":
+    main()

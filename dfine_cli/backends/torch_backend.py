@@ -89,7 +89,7 @@ def open_checkpoint(path: Path, device: str | torch.device = "auto") -> TorchDet
         classes = ClassMap.from_dict(file[keys.CLASSES])
         recipe = file[keys.RECIPE]
         input_size: Size = tuple(recipe["data"]["input_size"])
-        model = _build(file[keys.SIZE], len(classes), input_size, recipe["model"])
+        model = build_described(file[keys.SIZE], len(classes), input_size, recipe["model"])
         model.load_state_dict(file[file[keys.BEST_WEIGHTS]])
     except KeyError as error:
         raise DfineError(
@@ -146,7 +146,7 @@ def _check_format(path: Path, file: object) -> dict[str, Any]:
     return file
 
 
-def _build(size: str, num_classes: int, input_size: Size, knobs: Mapping[str, Any]) -> DFINE:
+def build_described(size: str, num_classes: int, input_size: Size, knobs: Mapping[str, Any]) -> DFINE:
     """The untrained model that the ``model`` section of a recipe describes."""
     return build_model(
         size,

@@ -25,7 +25,8 @@ class Split(str, Enum):
 def command(
     model: Annotated[Path, typer.Argument(help="A checkpoint, or the folder of a run (its best weights).")],
     data: Annotated[
-        Path | None, typer.Argument(help="A dataset folder, a COCO JSON file, a recipe or the folder of a run.")
+        Path | None,
+        typer.Argument(help="A dataset folder, a COCO JSON file, a recipe or the folder of a run."),
     ] = None,
     split: Annotated[Split, typer.Option(help="Which part of the dataset.")] = Split.VAL,
     images: Annotated[Path | None, typer.Option(help="Folder of the images, if DATA is a JSON file.")] = None,

@@ -181,7 +181,7 @@ class Decoder(nn.Module):
         return self._other_anchors[key]
 
     def _denoise(self, targets: Sequence[Target] | None, dtype: torch.dtype) -> DenoisingQueries | None:
-        return make_denoising_queries(
+        made: DenoisingQueries | None = make_denoising_queries(
             targets or (),
             self.denoising_class_embed,
             self.num_denoising,
@@ -189,6 +189,7 @@ class Decoder(nn.Module):
             self.box_noise,
             dtype,
         )
+        return made
 
     def _heads(self) -> Heads:
         return Heads(self.query_pos_head, self.pre_bbox_head, self.dec_score_head, self.dec_bbox_head)

@@ -65,6 +65,11 @@ class DFINE(nn.Module):
         output: ModelOutput = self.decoder(self.encoder(self.backbone(images)), targets)
         return output
 
+    @property
+    def reg_scale(self) -> float:
+        """1/c of the paper's W(n)."""
+        return float(self.decoder.reg_scale)
+
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
@@ -176,8 +181,21 @@ def build_model(
             f"give one number per level, such as {list(row.points)}",
         )
     return DFINE(
-        backbone=HGNetV2(row),
-        encoder=HybridEncoder(row, input_size=input_size, position_embedding=position_embedding),
+        backbone=HGNetV2(
+            row.backbone,
+            return_stages=row.return_stages,
+            learnable_affine=row.learnable_affine,
+            freeze_stem=row.freeze_stem,
+            freeze_norm=row.freeze_norm,
+        ),
+        encoder=HybridEncoder(
+            row.in_channels,
+            hidden=row.hidden,
+            feedforward=row.feedforward,
+            expansion=row.expansion,
+            depth=row.depth,
+            position_embedding=position_embedding,
+        ),
         decoder=Decoder(
             num_classes=num_classes,
             feature_width=row.hidden,

@@ -6,21 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dfine_cli.model.affine_relu import AffineReLU
 from dfine_cli.model.frozen_norm import FrozenBatchNorm2d
 from dfine_cli.model.fuse import merge, with_weights
-
-
-class LearnableAffine(nn.Module):
-    """Learned ``scale * x + bias`` with one scalar each for the whole map."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(1))
-        self.bias = nn.Parameter(torch.zeros(1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Scaled and shifted map, shape of ``x``."""
-        return self.scale * x + self.bias
 
 
 class Bound(nn.Module):
@@ -69,8 +57,9 @@ class ConvBnAct(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False)
         self.bn = FrozenBatchNorm2d(outputs) if freeze_norm else nn.BatchNorm2d(outputs)
-        self.act = nn.ReLU(inplace=True) if act else nn.Identity()
-        self.lab = LearnableAffine() if act and learnable_affine else nn.Identity()
+        # Norms do not need their output to differentiate, so that activations can use its memory.
+        self.act = nn.ReLU(inplace=True) if act and not learnable_affine else nn.Identity()
+        self.lab = AffineReLU() if act and learnable_affine else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, outputs, H / stride, W / stride] of ``x`` [B, inputs, H, W]."""
@@ -80,7 +69,7 @@ class ConvBnAct(nn.Module):
     def fuse(self) -> nn.Module:
         """One convolution with bias, and one bound below or above if there was an activation."""
         kernel, bias = merge(self.conv, self.bn)
-        if not isinstance(self.lab, LearnableAffine):
+        if not isinstance(self.lab, AffineReLU):
             conv = with_weights(self.conv, kernel, bias)
             return nn.Sequential(conv, self.act) if isinstance(self.act, nn.ReLU) else conv
         # relu(z) * s + b is z * s + b cut off at b: from below, or from above where s is negative.
@@ -148,7 +137,7 @@ class Stem(nn.Module):
         """Map [B, outputs, H / 4, W / 4] of ``images`` [B, 3, H, W]."""
         # published: the padding is 0 although the affine may leave values below it, and competes in the pool.
         x = _pad_right_bottom(self.stem1(images))
-        pooled = F.max_pool2d(x, 2, 1)
+        pooled = _pool(x)
         convolved = self.stem2b(_pad_right_bottom(self.stem2a(x)))
         output: Tensor = self.stem4(self.stem3(torch.cat((pooled, convolved), 1)))
         return output
@@ -282,3 +271,14 @@ class HgStage(nn.Module):
 def _pad_right_bottom(x: Tensor) -> Tensor:
     """``x`` with a column of zeros on the right and a row of zeros below, so that 2x2 kernels keep its size."""
     return F.pad(x, (0, 1, 0, 1))
+
+
+def _pool(x: Tensor) -> Tensor:
+    """Maximum of every 2x2 window, [B, C, H - 1, W - 1]."""
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if x.requires_grad or traced or x.device.type != "cpu":
+        return F.max_pool2d(x, 2, 1)
+    # On a CPU the pooling operator costs a fifth of the whole backbone, and this next to nothing; but
+    # backwards it is the slower one, and runtimes know the operator.
+    x = torch.maximum(x[:, :, :-1], x[:, :, 1:])
+    return torch.maximum(x[..., :-1], x[..., 1:])

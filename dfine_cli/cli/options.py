@@ -1,0 +1,74 @@
+"""Options that several commands share, and how they become overrides of a recipe."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dfine_cli.errors import UsageError
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Set a key of the recipe, as in optim.lr=3e-4. Repeatable."
+    ),
+]
+ShowOption = Annotated[
+    bool, typer.Option("--show", help="Print every value of the recipe with its origin, and stop.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")
+]
+BatchOption = Annotated[
+    int | None, typer.Option("--batch", metavar="N", help="Images in one forward pass (optim.batch).")
+]
+EpochsOption = Annotated[
+    int | None, typer.Option("--epochs", metavar="N", help="Passes over the data (schedule.epochs).")
+]
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", metavar="N", help="Seed of all that is random (run.seed).")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", metavar="N", help="Processes that load data (data.workers).")
+]
+NameOption = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="Name of the run folder (name).")
+]
+SizeOption = Annotated[str, typer.Option("--size", metavar="n|s|m|l|x", help="Model size.")]
+InputSizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--input-size", metavar="N|H,W", help="Network input in pixels, multiples of 32: 640 or 384,640."
+    ),
+]
+OutOption = Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")]
+
+
+def to_overrides(flags: Mapping[str, object], assignments: Sequence[str] | None = None) -> list[str]:
+    """Overrides for ``load_recipe``: the flags that were given, then ``--set``, which counts more.
+
+    Args:
+        flags: Value of each flag by the dotted key it stands for; None if it was not given.
+        assignments: The ``--set`` options.
+    """
+    return [f"{key}={value}" for key, value in flags.items() if value is not None] + list(assignments or ())
+
+
+def parse_input_size(text: str | None) -> str | None:
+    """``640`` or ``384,640`` (height, width) as the value of ``data.input_size``.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if text is None:
+        return None
+    parts = text.replace("x", ",").split(",")
+    if len(parts) > 2 or not all(part.strip().isdigit() for part in parts):
+        raise UsageError(
+            f"--input-size {text}: must be one number or height,width", "for example 640 or 384,640"
+        )
+    height, width = int(parts[0]), int(parts[-1])
+    return f"[{height}, {width}]"

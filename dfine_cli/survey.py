@@ -1,0 +1,167 @@
+"""A dataset looked at before training: what is in it, and a recipe that fits it (``dfine init``)."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dfine_cli.config.choose import Choice, Facts, choose, choose_input_size, choose_interval
+from dfine_cli.config.load import Resolved, load_recipe
+from dfine_cli.config.write import write_recipe
+from dfine_cli.config.yaml12 import render_value
+from dfine_cli.data.classes import ClassMap
+from dfine_cli.data.coco import CocoFile, load_coco
+from dfine_cli.data.doctor import Progress, check
+from dfine_cli.data.findings import Report
+from dfine_cli.data.layout import Layout, SplitFiles, find_layout, split_coco, write_json_files
+from dfine_cli.data.summary import Summary, summarise
+from dfine_cli.errors import UsageError
+
+VAL_SHARE = 0.2
+SPLIT_SEED = 0
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found and what was made of it."""
+
+    splits: dict[str, SplitFiles]
+    summaries: dict[str, Summary]
+    report: Report
+    resolved: Resolved
+    reasons: dict[str, str]
+    """Why a value was chosen, by dotted key."""
+    written: list[Path]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "splits": {
+                name: {"json": str(files.json), "images": str(files.images), **self.summaries[name].to_dict()}
+                for name, files in self.splits.items()
+            },
+            "doctor": self.report.to_dict(),
+            "recipe": self.resolved.recipe.model_dump(mode="json"),
+            "reasons": self.reasons,
+            "notes": self.resolved.notes,
+            "written": [str(path) for path in self.written],
+        }
+
+
+def survey(
+    data: Path,
+    out: Path,
+    *,
+    size: str = "n",
+    overrides: Sequence[str] = (),
+    split: bool = True,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Survey:
+    """Look at a dataset, check it, and write a recipe for it; where anything is wrong nothing is written.
+
+    Without a validation split a fifth of the images, always the same, becomes one: two annotation files
+    beside the recipe.
+
+    Args:
+        data: A folder in one of the known layouts, or one annotation file.
+        out: The recipe to write.
+        size: Model size.
+        overrides: ``key=value`` texts that count more than what is chosen here.
+        split: Whether to split where there is no validation set.
+        force: Whether to write over files that are there.
+        progress: Called with images checked and images in all.
+
+    Raises:
+        UsageError: No dataset there, or a file is in the way.
+        CheckError: The data has errors.
+    """
+    base = load_recipe(f"finetune/{size}", overrides).recipe
+    layout = find_layout(data)
+    layout.require("train")
+    own = _own_splits(layout, out) if layout.val is None else {}
+    if own and not split:
+        raise UsageError(
+            f"{layout.root}: there is no validation split", "leave --no-split out to hold out a fifth"
+        )
+    _refuse_overwriting([out, *(files.json for files in own.values())], force)
+    files = {name: load_coco(place.json) for name, place in layout.splits.items()}
+    classes = ClassMap.build(files["train"].categories, base.categories.remap)
+    report = check(
+        {name: (files[name], place.images) for name, place in layout.splits.items()},
+        classes,
+        num_queries=10**9,  # the number of queries is chosen below
+        exif=base.data.exif,
+        on_bad_image=base.data.on_bad_image,
+        progress=progress,
+    )
+    report.raise_for_errors()
+    if own:
+        contents = split_coco(files["train"], VAL_SHARE, SPLIT_SEED)
+        write_json_files({place.json: c for place, c in zip(own.values(), contents, strict=True)})
+        files |= {name: load_coco(place.json) for name, place in own.items()}
+    splits = {**layout.splits, **own}
+    resolved, reasons = _choose(layout, splits, files, size, overrides)
+    write_recipe(resolved.recipe, out, reasons)
+    input_size = resolved.recipe.data.input_size
+    summaries = {name: summarise(file, input_size) for name, file in files.items()}
+    written = [*(place.json for place in own.values()), out]
+    return Survey(splits, summaries, report, resolved, reasons, written)
+
+
+def _own_splits(layout: Layout, out: Path) -> dict[str, SplitFiles]:
+    """Where the two halves of a dataset without validation split go."""
+    images = layout.require("train").images
+    return {name: SplitFiles(out.with_name(f"{out.stem}_{name}.json"), images) for name in ("train", "val")}
+
+
+def _refuse_overwriting(paths: Sequence[Path], force: bool) -> None:
+    taken = [str(path) for path in paths if path.exists()]
+    if taken and not force:
+        raise UsageError(
+            f"{', '.join(taken)}: is there already", "use --force to overwrite, or another --out"
+        )
+
+
+def _choose(
+    layout: Layout,
+    splits: dict[str, SplitFiles],
+    files: dict[str, CocoFile],
+    size: str,
+    overrides: Sequence[str],
+) -> tuple[Resolved, dict[str, str]]:
+    """The recipe for the data, and the reason of each value that is neither given nor from the recipe."""
+    recipe = f"finetune/{size}"
+    given = {text.partition("=")[0].strip() for text in overrides}
+    paths = [
+        f"data.{name}_{kind}={render_value(str(value.absolute()))}"
+        for name in ("train", "val")
+        for kind, value in splits[name]._asdict().items()
+    ]
+    fixed = [f"name={render_value(_name(layout.root, size))}", *paths]
+    base = load_recipe(recipe, [*fixed, *overrides]).recipe
+    seen = summarise(files["train"], base.data.input_size)
+    classes = ClassMap.build(files["train"].categories, base.categories.remap)
+    facts = Facts(seen.images, seen.most_boxes, classes.names, classes.category_ids, _cpus())
+    choices = {"data.input_size": choose_input_size(seen.median_image), **choose(base, facts)}
+    choices = {key: choice for key, choice in choices.items() if key not in given}
+    epochs = choices.get("schedule.epochs", Choice(base.schedule.epochs, "")).value
+    interval = choose_interval(int(str(epochs)))
+    if interval and "evaluation.every" not in given:
+        choices["evaluation.every"] = interval
+    chosen = [f"{key}={render_value(choice.value)}" for key, choice in choices.items()]
+    reasons = {key: choice.reason for key, choice in choices.items()}
+    return load_recipe(recipe, [*fixed, *chosen, *overrides]), reasons
+
+
+def _name(root: Path, size: str) -> str:
+    """Name of the run folder: that of the dataset, in plain characters, and the size."""
+    plain = re.sub(r"[^a-z0-9]+", "_", root.absolute().name.lower()).strip("_")
+    return f"{plain or 'data'}_{size}"
+
+
+def _cpus() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -9,12 +9,17 @@ from typing import Annotated
 import typer
 
 from dfine_cli import __version__
+from dfine_cli.cli import demo, init, train
 from dfine_cli.cli import eval as eval_
-from dfine_cli.cli import init
 from dfine_cli.cli.console import print_error, print_out
 from dfine_cli.errors import DfineError, ExitCode
 
-COMMANDS: dict[str, Callable[..., None]] = {"init": init.command, "eval": eval_.command}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "init": init.command,
+    "train": train.command,
+    "eval": eval_.command,
+    "demo": demo.command,
+}
 """Name of each subcommand and the function behind it; its docstring is the help."""
 
 app = typer.Typer(

@@ -2,16 +2,12 @@
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dfine_cli.errors import CheckError, UsageError
-
 if TYPE_CHECKING:
-    from dfine_cli.backends.detector import Detector
-    from dfine_cli.data.layout import SplitFiles
-    from dfine_cli.evaluation.coco_eval import EvalResult
+    pass
 
 
 class Split(str, Enum):

@@ -21,7 +21,7 @@ Side = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
 class Section(BaseModel):
     """A frozen group of knobs that refuses unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Data(Section):

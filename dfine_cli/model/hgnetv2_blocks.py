@@ -275,7 +275,7 @@ def _pad_right_bottom(x: Tensor) -> Tensor:
 
 def _pool(x: Tensor) -> Tensor:
     """Maximum of every 2x2 window, [B, C, H - 1, W - 1]."""
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
     if x.requires_grad or traced or x.device.type != "cpu":
         return F.max_pool2d(x, 2, 1)
     # On a CPU the pooling operator costs a fifth of the whole backbone, and this next to nothing; but

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
@@ -41,7 +42,10 @@ def start_share(decay: Decay, total_steps: int) -> float:
     return share
 
 
-class Ema:
+ModelT = TypeVar("ModelT", bound=nn.Module)
+
+
+class Ema(Generic[ModelT]):
     """A copy of a model whose floating entries follow it slowly.
 
     Args:
@@ -49,8 +53,8 @@ class Ema:
         decay: Decay of each update.
     """
 
-    def __init__(self, model: nn.Module, decay: Decay) -> None:
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+    def __init__(self, model: ModelT, decay: Decay) -> None:
+        self.model: ModelT = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
         self.updates = 0
         self._pairs = _moving_pairs(self.model, model)

@@ -124,7 +124,7 @@ def train_step(state: TrainState, plan: Plan, guard: Guard, batches: list[Batch]
             outputs = state.model(batch.images, batch.targets)
         losses = {k: v for o in state.objectives for k, v in o.losses(batch, outputs).items()}
         total = torch.stack(list(losses.values())).sum() / len(batches)
-        state.scaler.scale(total).backward()
+        state.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         losses["loss"] = total.detach() * len(batches)
     for objective in state.objectives:
         objective.after_backward(state.model)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -165,13 +166,12 @@ def train(
     return RunResult(run.path, run.best, run.rows())
 
 
-def rehearse(recipe: Recipe, monitor: Monitor | None = None, *, folder: Path) -> dict[str, str]:
-    """Build everything and take one optimizer step; nothing is written unless the step goes wrong.
+def rehearse(recipe: Recipe, monitor: Monitor | None = None) -> dict[str, str]:
+    """Build everything and take one optimizer step; nothing is written.
 
     Args:
         recipe: The run.
         monitor: Who listens.
-        folder: Where a batch that is not finite would be kept.
 
     Returns:
         What the run would consist of, with the loss and the seconds of the step.
@@ -185,7 +185,8 @@ def rehearse(recipe: Recipe, monitor: Monitor | None = None, *, folder: Path) ->
     started = time.perf_counter()
     setup.state.model.train()
     on_device = [to_device(b, setup.plan.device) for b in batches]
-    losses = train_step(setup.state, setup.plan, Guard(folder), on_device)
+    with TemporaryDirectory() as folder:
+        losses = train_step(setup.state, setup.plan, Guard(Path(folder)), on_device)
     return {
         **setup.facts(),
         "step": f"loss {float(losses['loss']):.2f} in {time.perf_counter() - started:.2f} s",

@@ -1,12 +1,12 @@
 """Scoring a state on the validation set: averaged and raw weights, the better named."""
 
 import torch
-from torch import nn
 
 from dfine_cli.backends.torch_backend import TorchDetector
 from dfine_cli.config.schema import Recipe
 from dfine_cli.evaluation.coco_eval import evaluate
 from dfine_cli.evaluation.predict import predict
+from dfine_cli.model.dfine import DFINE
 from dfine_cli.training.dataset import TrainingData
 from dfine_cli.training.monitor import Monitor, Row
 from dfine_cli.training.state import TrainState
@@ -43,7 +43,7 @@ class Scorer:
         best = scores[state.best_weights]
         return {"ap": best["AP"], "ap50": best["AP50"], "ap75": best["AP75"], **row}
 
-    def _score(self, model: nn.Module) -> dict[str, float]:
+    def _score(self, model: DFINE) -> dict[str, float]:
         assert self.data.val is not None and self.data.val_json is not None
         detector = TorchDetector(model, self.data.classes, self.recipe.data.input_size, self.device)
         results = predict(

@@ -1,6 +1,7 @@
 """Everything that changes while a run goes on."""
 
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch.optim import AdamW
@@ -28,7 +29,7 @@ class Counters:
     best_since_reload: float = -1.0
     """Best AP since weights were last reloaded (two-stage recipes)."""
 
-    def to_dict(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
         return asdict(self)
 
@@ -38,7 +39,7 @@ class TrainState:
     """Model, average, optimizer and counters."""
 
     model: DFINE
-    ema: Ema
+    ema: Ema[DFINE]
     optimizer: AdamW
     scaler: torch.amp.GradScaler
     objectives: list[Objective]

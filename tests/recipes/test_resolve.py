@@ -1,0 +1,88 @@
+"""Every shipped recipe resolves, and the COCO ones say what was published."""
+
+from pathlib import Path
+
+import pytest
+
+from dfine_cli.config.load import load_recipe
+from dfine_cli.config.locate import recipe_names, recipes_folder
+from dfine_cli.config.write import write_recipe
+from dfine_cli.phases import Phase, Phases
+
+FILES = sorted(recipes_folder().rglob("*.yaml"))
+COCO = {  # epochs, first epoch of the last phase, repeats of the base size, batches, rates, decay
+    "n": (160, 148, 0, 128, 256, 8e-4, 4e-4, 1e-4),
+    "s": (132, 120, 20, 32, 64, 2e-4, 1e-4, 1e-4),
+    "m": (132, 120, 6, 32, 64, 2e-4, 2e-5, 1e-4),
+    "l": (80, 72, 4, 32, 64, 2.5e-4, 1.25e-5, 1.25e-4),
+    "x": (80, 72, 3, 32, 64, 2.5e-4, 2.5e-6, 1.25e-4),
+}
+
+
+def test_the_recipes_are_all_there() -> None:
+    assert len(FILES) == 11
+    assert recipe_names() == [f"{kind}/{size}" for kind in ("coco", "finetune") for size in "lmnsx"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(recipes_folder()).as_posix())
+def test_a_recipe_resolves_and_round_trips(path: Path, tmp_path: Path) -> None:
+    resolved = load_recipe(path)
+    assert resolved.notes == []
+    write_recipe(resolved.recipe, tmp_path / "run.yaml")
+    assert load_recipe(tmp_path / "run.yaml").recipe == resolved.recipe
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_opens_with_the_command_that_runs_it(name: str) -> None:
+    lines = (recipes_folder() / f"{name}.yaml").read_text().splitlines()
+    comment = [line for line in lines if line.startswith("#")]
+    assert any("dfine train" in line for line in comment[:5])
+    kind, _, size = name.partition("/")
+    recipe = load_recipe(name).recipe
+    assert (recipe.name, recipe.size) == (f"{kind}_{size}", size)
+
+
+@pytest.mark.parametrize("size", COCO)
+def test_coco_is_as_published(size: str) -> None:
+    r = load_recipe(f"coco/{size}").recipe
+    s = r.schedule
+    phases = Phases(s.epochs, s.warm_until, s.dense_until, s.refine_from)
+    found = (
+        s.epochs,
+        phases.first_epoch(Phase.REFINE),
+        r.augment.multi_scale,
+        r.optim.batch,
+        r.evaluation.batch,
+        r.optim.lr,
+        r.optim.backbone_lr,
+        r.optim.weight_decay,
+    )
+    assert found == COCO[size]
+    assert [phase for phase, _, _ in phases.timeline()] == [Phase.PLAIN, Phase.REFINE]
+    assert (s.curve, s.warmup_steps, s.warmup_share, s.reload_best) == ("constant", 500, None, True)
+    assert (r.ema.decay, r.ema.warmup_steps, r.ema.share) == (0.9999, 1000, None)
+    assert (r.optim.groups, r.optim.clip_norm, r.optim.betas) == ("published", 0.1, (0.9, 0.999))
+    assert (r.categories.remap, r.evaluation.weights, r.data.input_size) == ("coco80", "ema", (640, 640))
+    augment = r.augment
+    assert (augment.photometric, augment.zoom_out, augment.iou_crop, augment.flip) == (0.5, 0.5, 0.8, 0.5)
+
+
+@pytest.mark.parametrize("size", "nsmlx")
+def test_finetune_lengths_are_shares_of_the_run(size: str) -> None:
+    r = load_recipe(f"finetune/{size}").recipe
+    assert r.schedule.curve == "cosine"
+    assert r.schedule.warmup_share is not None and r.schedule.warmup_share <= 0.2
+    assert r.ema.share is not None and r.ema.share <= 0.05
+    assert r.schedule.refine_from < 1
+    assert r.optim.groups == "clean"
+    assert r.optim.nominal_batch is not None
+
+
+@pytest.mark.parametrize("size", "smlx")
+def test_finetune_sizes_differ_only_in_their_rows(size: str) -> None:
+    def rest(name: str) -> object:
+        recipe = load_recipe(name).recipe
+        rows = {"lr": 1.0, "backbone_lr": 1.0, "batch": 1}
+        return recipe.model_copy(update={"name": "", "size": "n", "optim": recipe.optim.model_copy(update=rows)})
+
+    assert rest(f"finetune/{size}") == rest("finetune/n")

@@ -1,0 +1,58 @@
+"""Values that ``dfine init`` chooses."""
+
+import pytest
+
+from dfine_cli.config.choose import Facts, choose, choose_input_size, choose_interval
+from dfine_cli.config.load import load_recipe
+
+BASE = load_recipe("finetune/n").recipe
+
+
+def facts(images: int, most_boxes: int = 10, cpus: int = 4) -> Facts:
+    return Facts(images, most_boxes, ("cat", "dog"), (3, 7), cpus)
+
+
+@pytest.mark.parametrize(
+    ("median", "side"),
+    [
+        ((480, 640), 640),
+        ((1080, 1920), 640),  # no larger than the published size
+        ((375, 500), 512),
+        ((64, 48), 320),  # no smaller than this
+        ((0, 0), 640),  # not known
+    ],
+)
+def test_input_size(median: tuple[int, int], side: int) -> None:
+    choice = choose_input_size(median)
+    assert choice.value == [side, side] and choice.reason
+
+
+@pytest.mark.parametrize("images", [1, 2, 31, 205, 1000, 5000, 118_000])
+def test_a_run_has_a_sensible_number_of_steps(images: int) -> None:
+    choices = choose(BASE, facts(images))
+    epochs, batch = int(str(choices["schedule.epochs"].value)), int(str(choices["optim.batch"].value))
+    assert 12 <= epochs <= 150
+    assert 1 <= batch <= max(images, 1), "an epoch has at least one step"
+    steps = epochs * (images // max(batch, 16 if images >= 32 else batch))
+    assert images < 32 or 12 < epochs < 150 and 3000 < steps < 5000 or epochs in (12, 150)
+    assert all(choice.reason for choice in choices.values())
+
+
+def test_workers_follow_the_machine() -> None:
+    assert choose(BASE, facts(100, cpus=2))["data.workers"].value == 2
+    assert choose(BASE, facts(100, cpus=64))["data.workers"].value == 8
+
+
+def test_queries_are_raised_only_where_needed() -> None:
+    assert "model.num_queries" not in choose(BASE, facts(100, most_boxes=300))
+    assert choose(BASE, facts(100, most_boxes=301))["model.num_queries"].value == 400
+
+
+def test_the_class_rule_is_told() -> None:
+    assert "3 -> 0 cat, 7 -> 1 dog" in choose(BASE, facts(100))["categories.remap"].reason
+
+
+def test_long_runs_are_not_evaluated_after_every_epoch() -> None:
+    assert choose_interval(50) is None
+    choice = choose_interval(150)
+    assert choice is not None and choice.value == 3

@@ -87,7 +87,7 @@ class StatusLine:
         self._stream = stream or sys.stderr
         self._live = is_live(self._stream)
         self._pause_s = _LIVE_S if self._live else every_s
-        self._last_s = time.monotonic() - (self._pause_s if self._live else 0.0)
+        self._last_s = 0.0 if self._live else time.monotonic()
         self._drawn = False
 
     def update(self, text: str) -> None:

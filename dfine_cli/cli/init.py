@@ -1,5 +1,6 @@
 """``dfine init``: look at a dataset, say what is in it, and write a config for it."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,7 +65,7 @@ def command(
         )
     finally:
         status.close()
-    following = f"dfine train {out}"
+    following = f"dfine train {shlex.quote(str(out))}"
     if as_json:
         print_json({**found.to_dict(), "next": following})
     else:

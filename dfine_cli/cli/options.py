@@ -54,10 +54,13 @@ def to_overrides(flags: Mapping[str, object], assignments: Sequence[str] | None 
         flags: Value of each flag by the dotted key it stands for; None if it was not given.
         assignments: The ``--set`` options.
     """
-    return [f"{key}={value}" for key, value in flags.items() if value is not None] + list(assignments or ())
+    from dfine_cli.config.yaml12 import render_value
+
+    given = [f"{key}={render_value(value)}" for key, value in flags.items() if value is not None]
+    return given + list(assignments or ())
 
 
-def parse_input_size(text: str | None) -> str | None:
+def parse_input_size(text: str | None) -> list[int] | None:
     """``640`` or ``384,640`` (height, width) as the value of ``data.input_size``.
 
     Raises:
@@ -70,5 +73,4 @@ def parse_input_size(text: str | None) -> str | None:
         raise UsageError(
             f"--input-size {text}: must be one number or height,width", "for example 640 or 384,640"
         )
-    height, width = int(parts[0]), int(parts[-1])
-    return f"[{height}, {width}]"
+    return [int(parts[0]), int(parts[-1])]

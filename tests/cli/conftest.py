@@ -47,7 +47,14 @@ def write_split(folder: Path, name: str, count: int, first: int = 0) -> None:
         cv2.imwrite(str(folder / name / file_name), np.full((48, 64, 3), i % 256, np.uint8))
         images.append({"id": i, "file_name": file_name, "height": 48, "width": 64})
         annotations.append(
-            {"id": i, "image_id": i, "category_id": 3 + 4 * (i % 2), "bbox": [4, 4, 20, 30], "area": 600, "iscrowd": 0}
+            {
+                "id": i,
+                "image_id": i,
+                "category_id": 3 + 4 * (i % 2),
+                "bbox": [4, 4, 20, 30],
+                "area": 600,
+                "iscrowd": 0,
+            }
         )
     categories = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
     content = {"images": images, "annotations": annotations, "categories": categories}

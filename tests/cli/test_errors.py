@@ -1,15 +1,20 @@
 """Failures: two lines on stderr and the right exit code."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
 from dfine_cli.cli import app as app_module
 from dfine_cli.errors import CheckError, DfineError, Interrupted, MissingError, UsageError
-from tests.cli.conftest import Run
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Run
 
 
 @pytest.fixture
@@ -35,7 +40,9 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
         (Interrupted("stopped after step 3", "try again"), 130),
     ],
 )
-def test_every_kind_has_its_code(run: Run, failing: Callable[[BaseException], None], error: DfineError, code: int) -> None:
+def test_every_kind_has_its_code(
+    run: Run, failing: Callable[[BaseException], None], error: DfineError, code: int
+) -> None:
     failing(error)
     assert run("init") == (code, "", f"error: {error.message}\nhint: try again\n")
 
@@ -80,7 +87,9 @@ def test_a_file_that_cannot_be_opened_is_no_bug(run: Run, failing: Callable[[Bas
         (("init", ".", "--set", "optim.lr=-1"), "`optim.lr` = -1: Input should be greater than 0"),
     ],
 )
-def test_wrong_usage_names_the_place_and_the_near_miss(run: Run, words: tuple[str, ...], message: str) -> None:
+def test_wrong_usage_names_the_place_and_the_near_miss(
+    run: Run, words: tuple[str, ...], message: str
+) -> None:
     code, out, err = run(*words)
     assert (code, out) == (2, "")
     assert err.startswith("error: ") and message in err and "\nhint: " in err
@@ -89,7 +98,9 @@ def test_wrong_usage_names_the_place_and_the_near_miss(run: Run, words: tuple[st
 def test_a_closed_pipe_is_quiet() -> None:
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run([sys.executable, "-m", "dfine_cli", "--help"], stdout=write, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "dfine_cli", "--help"], stdout=write, stderr=subprocess.PIPE, text=True
+    )
     os.close(write)
     assert done.stderr == ""
     assert done.returncode in (0, 1)

@@ -10,10 +10,24 @@ import pytest
 
 from dfine_cli.cli.app import COMMANDS
 
-HEAVY = (
-    "torch numpy cv2 albumentations pycocotools onnx onnxruntime onnxsim tensorrt fiftyone scipy matplotlib PIL "
-    "pydantic yaml rich"
-).split()
+HEAVY = [
+    "torch",
+    "numpy",
+    "cv2",
+    "albumentations",
+    "pycocotools",
+    "onnx",
+    "onnxruntime",
+    "onnxsim",
+    "tensorrt",
+    "fiftyone",
+    "scipy",
+    "matplotlib",
+    "PIL",
+    "pydantic",
+    "yaml",
+    "rich",
+]
 PROBE = """
 import atexit, json, sys
 atexit.register(lambda: sys.stderr.write(json.dumps(sorted(set(sys.argv[1].split()) & set(sys.modules)))))

@@ -1,10 +1,15 @@
 """``dfine init``: what it finds, what it writes, what it refuses."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dfine_cli.config.load import load_recipe
-from tests.cli.conftest import Run
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Run
 
 
 def test_it_writes_a_recipe_that_says_why(run: Run, dataset: Path) -> None:
@@ -33,7 +38,16 @@ def test_epochs_come_from_the_number_of_images(run: Run, dataset: Path) -> None:
 
 def test_rectangular_input_and_sets_count_more_than_choices(run: Run, dataset: Path) -> None:
     code, _, _ = run(
-        "init", dataset, "--input-size", "320,512", "--set", "data.workers=0", "--set", "schedule.epochs=3", "--epochs", 9
+        "init",
+        dataset,
+        "--input-size",
+        "320,512",
+        "--set",
+        "data.workers=0",
+        "--set",
+        "schedule.epochs=3",
+        "--epochs",
+        9,
     )
     recipe = load_recipe("run.yaml").recipe
     assert code == 0
@@ -99,7 +113,9 @@ def test_remap_is_written_and_checked(run: Run, dataset: Path) -> None:
 def test_more_objects_than_queries_raise_the_queries(run: Run, dataset: Path) -> None:
     path = dataset / "annotations" / "instances_train.json"
     content = json.loads(path.read_text())
-    content["annotations"] = [{**content["annotations"][0], "id": i, "bbox": [1 + i % 40, 1, 4, 4]} for i in range(400)]
+    content["annotations"] = [
+        {**content["annotations"][0], "id": i, "bbox": [1 + i % 40, 1, 4, 4]} for i in range(400)
+    ]
     path.write_text(json.dumps(content))
     assert run("init", dataset).code == 0
     assert load_recipe("run.yaml").recipe.model.num_queries == 500  # 440 rounded up to a hundred

@@ -83,6 +83,8 @@ def test_finetune_sizes_differ_only_in_their_rows(size: str) -> None:
     def rest(name: str) -> object:
         recipe = load_recipe(name).recipe
         rows = {"lr": 1.0, "backbone_lr": 1.0, "batch": 1}
-        return recipe.model_copy(update={"name": "", "size": "n", "optim": recipe.optim.model_copy(update=rows)})
+        return recipe.model_copy(
+            update={"name": "", "size": "n", "optim": recipe.optim.model_copy(update=rows)}
+        )
 
     assert rest(f"finetune/{size}") == rest("finetune/n")

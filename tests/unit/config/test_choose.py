@@ -2,7 +2,14 @@
 
 import pytest
 
-from dfine_cli.config.choose import Facts, choose, choose_input_size, choose_interval
+from dfine_cli.config.choose import (
+    STEPS_WANTED,
+    Facts,
+    choose,
+    choose_input_size,
+    choose_interval,
+    steps_per_epoch,
+)
 from dfine_cli.config.load import load_recipe
 
 BASE = load_recipe("finetune/n").recipe
@@ -30,11 +37,16 @@ def test_input_size(median: tuple[int, int], side: int) -> None:
 @pytest.mark.parametrize("images", [1, 2, 31, 205, 1000, 5000, 118_000])
 def test_a_run_has_a_sensible_number_of_steps(images: int) -> None:
     choices = choose(BASE, facts(images))
-    epochs, batch = int(str(choices["schedule.epochs"].value)), int(str(choices["optim.batch"].value))
-    assert 12 <= epochs <= 150
-    assert 1 <= batch <= max(images, 1), "an epoch has at least one step"
-    steps = epochs * (images // max(batch, 16 if images >= 32 else batch))
-    assert images < 32 or 12 < epochs < 150 and 3000 < steps < 5000 or epochs in (12, 150)
+    keys = ("optim.batch", "optim.nominal_batch")
+    update = {key.partition(".")[2]: choices[key].value for key in keys if key in choices}
+    optim = BASE.optim.model_copy(update=update)
+    epochs = choices["schedule.epochs"].value
+    assert isinstance(epochs, int) and 12 <= epochs <= 150
+    assert 1 <= optim.batch <= images, "an epoch has at least one step"
+    if epochs not in (12, 150):
+        assert epochs * steps_per_epoch(optim, images) == pytest.approx(
+            STEPS_WANTED, rel=0.05
+        )  # whole epochs
     assert all(choice.reason for choice in choices.values())
 
 

@@ -1,5 +1,6 @@
 """Recipes from files, parents and ``--set``; and every mistake told with its place."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,11 @@ import pytest
 from dfine_cli.config.load import load_recipe
 from dfine_cli.errors import UsageError
 
+Write = Callable[..., Path]
+
 
 @pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     """Write a file into an empty current folder; gives its path."""
     monkeypatch.chdir(tmp_path)
 
@@ -29,7 +32,7 @@ def message_of(source: str | Path, overrides: tuple[str, ...] = ()) -> str:
     return caught.value.message
 
 
-def test_layers_replace_single_keys_and_keep_their_origin(write) -> None:  # type: ignore[no-untyped-def]
+def test_layers_replace_single_keys_and_keep_their_origin(write: Write) -> None:
     write("optim: {lr: 1e-3, betas: [0.8, 0.9]}\nschedule:\n  epochs: 5\n", "parent.yaml")
     path = write("extends: ./parent.yaml\nschedule: {curve: cosine}\nsize: s\n")
     resolved = load_recipe(path, ["schedule.epochs=9", "run.seed=1", "run.seed=2"])
@@ -50,18 +53,18 @@ def test_a_name_is_a_shipped_recipe() -> None:
     assert resolved.origins["optim.clip_norm"].startswith("base.yaml:")
 
 
-def test_lists_are_replaced_as_a_whole(write) -> None:  # type: ignore[no-untyped-def]
+def test_lists_are_replaced_as_a_whole(write: Write) -> None:
     path = write("data: {input_size: [320, 640]}\n")
     assert load_recipe(path, ["data.input_size=[64, 96]"]).recipe.data.input_size == (64, 96)
 
 
-def test_a_set_may_give_a_section_and_may_unset(write) -> None:  # type: ignore[no-untyped-def]
+def test_a_set_may_give_a_section_and_may_unset(write: Write) -> None:
     path = write("ema: {share: 0.02}\n")
     recipe = load_recipe(path, ["augment={mosaic: 0.3, flip: 0}", "ema.share="]).recipe
     assert (recipe.augment.mosaic, recipe.augment.flip, recipe.ema.share) == (0.3, 0.0, None)
 
 
-def test_data_paths_start_at_the_file_that_names_them(write, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_data_paths_start_at_the_file_that_names_them(write: Write, tmp_path: Path) -> None:
     write("data: {train_json: t.json, train_images: ../images}\n", "sets/parent.yaml")
     path = write("extends: ./sets/parent.yaml\ndata: {val_json: v.json}\n")
     data = load_recipe(path, ["data.val_images=val"]).recipe.data
@@ -71,35 +74,27 @@ def test_data_paths_start_at_the_file_that_names_them(write, tmp_path: Path) -> 
     assert data.val_images == tmp_path / "val"
 
 
-def test_relative_source_and_absolute_paths(write, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_relative_source_and_absolute_paths(write: Write, tmp_path: Path) -> None:
     write("data: {train_json: /data/t.json, val_json: v.json}\n", "sub/run.yaml")
     data = load_recipe("sub/run.yaml").recipe.data
     assert data.train_json == Path("/data/t.json")
     assert data.val_json == tmp_path / "sub" / "v.json"
 
 
-def test_an_empty_section_is_no_mistake(write) -> None:  # type: ignore[no-untyped-def]
+def test_an_empty_section_is_no_mistake(write: Write) -> None:
     assert load_recipe(write("optim:\n  # lr: 1\nema: {}\n")).recipe.optim.lr == 2.5e-4
 
 
-def test_all_mistakes_at_once_each_with_its_line(write) -> None:  # type: ignore[no-untyped-def]
+def test_all_mistakes_at_once_each_with_its_line(write: Write) -> None:
     path = write("extends: coco/s\nschedule:\n  epoch: 5\noptim:\n  lr: -1\n  batch: true\n")
     lines = message_of(path, ("optim.lrr=1", "ema.decay")).splitlines()
     assert lines == [
         "run.yaml:3: unknown key `schedule.epoch` - did you mean `epochs`?",
-        "--set: unknown key `optim.lrr` - did you mean `lr`?",
         "--set ema.decay: must be key=value, for example optim.lr=3e-4",
+        "--set: unknown key `optim.lrr` - did you mean `lr`?",
         "run.yaml:5: `optim.lr` = -1: Input should be greater than 0",
         "run.yaml:6: `optim.batch` = true: Input should be a valid integer",
-    ] or sorted(lines) == sorted(
-        [
-            "run.yaml:3: unknown key `schedule.epoch` - did you mean `epochs`?",
-            "--set ema.decay: must be key=value, for example optim.lr=3e-4",
-            "--set: unknown key `optim.lrr` - did you mean `lr`?",
-            "run.yaml:5: `optim.lr` = -1: Input should be greater than 0",
-            "run.yaml:6: `optim.batch` = true: Input should be a valid integer",
-        ]
-    )
+    ]
 
 
 @pytest.mark.parametrize(
@@ -121,13 +116,13 @@ def test_all_mistakes_at_once_each_with_its_line(write) -> None:  # type: ignore
         ("lr: 5", "unknown key `lr` - did you mean `optim.lr`?"),
         ("schedule: {lr: 5}", "unknown key `schedule.lr` - did you mean `optim.lr`?"),
         ("optim: {lr: {start: 5}}", "unknown key `optim.lr.start`"),
-        ("shedule: {epochs: 5}", "unknown key `shedule.epochs` - did you mean `schedule.epochs`?"),
+        ("schedul: {epochs: 5}", "unknown key `schedul.epochs` - did you mean `schedule.epochs`?"),
         ("num_classes: 3", "the classes are read from the annotation file"),
         ("zzz: {}", "unknown key `zzz`"),
         ("schedule: {dense_until: 0.9, refine_from: 0.5}", "warm_until <= dense_until <= refine_from"),
     ],
 )
-def test_a_mistake_says_where_and_what(write, text: str, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_mistake_says_where_and_what(write: Write, text: str, message: str) -> None:
     found = message_of(write(f"# first line\n{text}\n"))
     assert message in found
     assert found.startswith("run.yaml:")
@@ -147,22 +142,22 @@ def test_a_mistake_says_where_and_what(write, text: str, message: str) -> None: 
         ("extends: ./run.yaml\n", "goes round in a circle: run.yaml -> run.yaml"),
     ],
 )
-def test_files_that_are_no_recipe(write, text: str, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_files_that_are_no_recipe(write: Write, text: str, message: str) -> None:
     assert message in message_of(write(text))
 
 
-def test_not_a_text_file(write, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_not_a_text_file(write: Write, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_bytes(b"\xff\xfe\x00\x80")
     assert "run.yaml: not a text file" in message_of(tmp_path / "run.yaml")
 
 
-def test_a_circle_of_two(write) -> None:  # type: ignore[no-untyped-def]
+def test_a_circle_of_two(write: Write) -> None:
     write("extends: ./b.yaml\n", "a.yaml")
     path = write("extends: ./a.yaml\n", "b.yaml")
     assert "b.yaml -> a.yaml -> b.yaml" in message_of(path)
 
 
-def test_three_parents_are_enough(write) -> None:  # type: ignore[no-untyped-def]
+def test_three_parents_are_enough(write: Write) -> None:
     for number in range(5):
         write(f"extends: ./{number + 1}.yaml\n" if number < 4 else "size: m\n", f"{number}.yaml")
     assert load_recipe("./1.yaml").recipe.size == "m"
@@ -171,25 +166,25 @@ def test_three_parents_are_enough(write) -> None:  # type: ignore[no-untyped-def
 
 @pytest.mark.parametrize(("old", "new"), [("true", "coco80"), ("false", "none")])
 @pytest.mark.parametrize("form", ["remap_mscoco_category: {}", "data: {{remap_mscoco_category: {}}}"])
-def test_the_published_toggle_is_translated_with_a_note(write, form: str, old: str, new: str) -> None:  # type: ignore[no-untyped-def]
+def test_the_published_toggle_is_translated_with_a_note(write: Write, form: str, old: str, new: str) -> None:
     resolved = load_recipe(write(form.format(old)))
     assert resolved.recipe.categories.remap == new
     assert resolved.origins["categories.remap"] == "run.yaml:1"
     assert len(resolved.notes) == 1 and f"remap_mscoco_category: {old}" in resolved.notes[0]
 
 
-def test_the_published_toggle_must_be_plain(write) -> None:  # type: ignore[no-untyped-def]
+def test_the_published_toggle_must_be_plain(write: Write) -> None:
     assert "must be true or false" in message_of(write("remap_mscoco_category: yes\n"))
     both = write("remap_mscoco_category: true\ncategories: {remap: none}\n")
     assert "say the same" in message_of(both)
 
 
-def test_set_takes_the_published_toggle_over_a_file(write) -> None:  # type: ignore[no-untyped-def]
+def test_set_takes_the_published_toggle_over_a_file(write: Write) -> None:
     path = write("categories: {remap: auto}\n")
     assert load_recipe(path, ["remap_mscoco_category=false"]).recipe.categories.remap == "none"
 
 
-def test_loading_one_recipe_leaves_no_trace_in_the_next(write) -> None:  # type: ignore[no-untyped-def]
+def test_loading_one_recipe_leaves_no_trace_in_the_next(write: Write) -> None:
     before = load_recipe("coco/s")
     load_recipe("coco/s", ["optim.lr=1", "model.points=[1, 2, 3]"])
     assert load_recipe("coco/s") == before

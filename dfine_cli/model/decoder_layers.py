@@ -180,7 +180,8 @@ class DecoderStack(nn.Module):
 
     def update_bin_offsets(self) -> None:
         """Compute W(n) anew from ``up`` and ``reg_scale``."""
-        self.bin_offsets.copy_(weighting(self.bins, self.up.item(), self.reg_scale.item()))
+        offsets = weighting(self.bins, self.up.item(), self.reg_scale.item(), self.bin_offsets.dtype)
+        self.bin_offsets.copy_(offsets)
 
     def forward(
         self,

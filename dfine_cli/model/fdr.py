@@ -12,8 +12,8 @@ from torch import Tensor
 from dfine_cli.boxes import xyxy_to_cxcywh
 
 
-def weighting(reg_max: int, up: float, reg_scale: float) -> Tensor:
-    """Offsets W(n) of the bins n = 0..R (equation 3), [R + 1] ascending, in the default dtype.
+def weighting(reg_max: int, up: float, reg_scale: float, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Offsets W(n) of the bins n = 0..R (equation 3), [R + 1] ascending.
 
     Fine steps around 0 that grow geometrically to ``up * reg_scale``; the two outermost bins are
     twice as far out. Computed in double precision, so that training and export share every digit.
@@ -22,13 +22,14 @@ def weighting(reg_max: int, up: float, reg_scale: float) -> Tensor:
         reg_max: R, the even number of intervals.
         up: The paper's a.
         reg_scale: The inverse of the paper's c.
+        dtype: Of the result.
     """
     reach = abs(up) * abs(reg_scale)
     steps = torch.arange(-(reg_max // 2), reg_max // 2 + 1, dtype=torch.float64)
     growth = (reach + 1) ** (2 / (reg_max - 2))
     offsets = steps.sign() * (torch.pow(growth, steps.abs()) - 1)
     offsets[0], offsets[-1] = -2 * reach, 2 * reach
-    return offsets.to(torch.get_default_dtype())
+    return offsets.to(dtype)
 
 
 def bin_probabilities(corners: Tensor, bins: int) -> Tensor:

@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
+import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -12,14 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfine_cli.config import schema
-from dfine_cli.data.crops import IouCrop, ZoomOut
-from dfine_cli.data.mosaic import make_mosaic, stretch
+from dfine_cli.data.crops import MIN_SIDE, IouCrop, Reframe, WindowTransform, ZoomOut
+from dfine_cli.data.mosaic import make_mosaic
 from dfine_cli.data.photometric import PhotometricDistort
 from dfine_cli.phases import Phase
 from dfine_cli.types import Sample, Size
-
-MIN_SIDE = 1
-"""Objects with a side of fewer pixels after everything are dropped."""
 
 
 class Samples(Protocol):
@@ -46,27 +44,33 @@ class Augmented(NamedTuple):
     """(height, width) of the file in pixels."""
 
 
-def _nothing(_: schema.Augment) -> list[A.BasicTransform]:
-    return []
+class Steps(NamedTuple):
+    """What happens to an image before resize and flip, in this order."""
+
+    colours: Sequence[A.ImageOnlyTransform] = ()
+    windows: Sequence[WindowTransform] = ()
 
 
-def _usual(a: schema.Augment) -> list[A.BasicTransform]:
-    return [PhotometricDistort(a.photometric), ZoomOut(p=a.zoom_out), IouCrop(p=a.iou_crop)]
+def _nothing(_: schema.Augment) -> Steps:
+    return Steps()
 
 
-def _after_mosaic(a: schema.Augment) -> list[A.BasicTransform]:
+def _usual(a: schema.Augment) -> Steps:
+    return Steps([PhotometricDistort(a.photometric)], [ZoomOut(p=a.zoom_out), IouCrop(p=a.iou_crop)])
+
+
+def _after_mosaic(a: schema.Augment) -> Steps:
     # A mosaic is the other branch of zoom-out and crop: it does what both do.
-    return [PhotometricDistort(a.photometric)]
+    return Steps([PhotometricDistort(a.photometric)])
 
 
-Pipeline = Callable[[schema.Augment], list[A.BasicTransform]]
-PLAIN: dict[Phase, Pipeline] = {
+SINGLE: dict[Phase, Callable[[schema.Augment], Steps]] = {
     Phase.WARM: _nothing,
     Phase.DENSE: _usual,
     Phase.PLAIN: _usual,
     Phase.REFINE: _nothing,
 }
-"""Transforms of a single image in each phase; flip, resize and the removal of tiny boxes always follow."""
+"""Steps of a single image in each phase; resize, flip and the removal of tiny boxes always follow."""
 
 
 class Augment:
@@ -82,7 +86,7 @@ class Augment:
         self.samples = samples
         self.knobs = knobs
         self.size = size
-        self._single = {phase: self._compose(make(knobs)) for phase, make in PLAIN.items()}
+        self._single = {phase: self._compose(make(knobs)) for phase, make in SINGLE.items()}
         self._mosaic = self._compose(_after_mosaic(knobs))
 
     def __call__(self, phase: Phase, index: int, seed: int) -> Augmented:
@@ -95,7 +99,9 @@ class Augment:
             others = rng.integers(len(self.samples), size=3).tolist()
             sample = make_mosaic([sample, *(self.samples[i] for i in others)], self.size, rng)
             pipeline = self._mosaic
-        pipeline.set_random_seed(int(rng.integers(2**31)))
+        # One state for all transforms: ``set_random_seed`` would give each the same draws, so that an image is
+        # flipped exactly when it is zoomed out.
+        pipeline.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         done = pipeline(image=sample.image, bboxes=sample.boxes, labels=sample.labels)
         boxes_xyxy = np.asarray(done["bboxes"], np.float32).reshape(-1, 4)
         labels = np.asarray(done["labels"], np.int64).reshape(-1)
@@ -107,8 +113,7 @@ class Augment:
             original_size=original_size,
         )
 
-    def _compose(self, transforms: Sequence[A.BasicTransform]) -> A.Compose:
-        height, width = self.size
+    def _compose(self, steps: Steps) -> A.Compose:
         boxes = A.BboxParams(
             format="pascal_voc",
             label_fields=["labels"],
@@ -118,33 +123,8 @@ class Augment:
             filter_invalid_bboxes=True,
             check_each_transform=False,
         )
-        return A.Compose(
-            [*transforms, Stretch(height, width), A.HorizontalFlip(p=self.knobs.flip)], bbox_params=boxes
-        )
-
-
-class Stretch(A.DualTransform):
-    """The resize of evaluation, by OpenCV: stretched to the input size, averaging where it shrinks.
-
-    Pillow, which evaluation uses, gives nearly the same pixels in ten times the time.
-
-    Args:
-        height: Rows of the result.
-        width: Columns of the result.
-    """
-
-    def __init__(self, height: int, width: int) -> None:
-        super().__init__(p=1.0)
-        self.height = height
-        self.width = width
-
-    def apply(self, img: NDArray[np.uint8], **_: object) -> NDArray[np.uint8]:
-        """The resized image [height, width, 3]."""
-        return stretch(img, (self.height, self.width))
-
-    def apply_to_bboxes(self, bboxes: NDArray[np.float32], **_: object) -> NDArray[np.float32]:
-        """Fractions stay what they are."""
-        return bboxes
+        transforms = [*steps.colours, Reframe(steps.windows, self.size), A.HorizontalFlip(p=self.knobs.flip)]
+        return A.Compose(transforms, bbox_params=boxes)
 
 
 def _to_fractions(boxes_xyxy: NDArray[np.float32], size: Size) -> NDArray[np.float32]:

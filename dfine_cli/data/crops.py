@@ -1,10 +1,13 @@
 """The two crops that Albumentations lacks, as its transforms: zoom-out and the IoU crop of SSD.
 
-Both draw from the generators that Albumentations seeds, so a pipeline with a seed repeats itself.
+Both only draw a window; ``Reframe`` puts windows one into another and resizes, touching the pixels once.
 """
 
 import os
-from typing import Any
+import random
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for updates at import
 
@@ -12,11 +15,61 @@ import albumentations as A
 import numpy as np
 from numpy.typing import NDArray
 
-Boxes = NDArray[np.float32]
-"""[T, 4 or more] xyxy as fractions of the image; further columns are carried along."""
+from dfine_cli.data.window import View, Window
+from dfine_cli.types import Size
+
+MIN_SIDE = 1.0
+"""Objects of which less is left than this, in pixels along a side, are dropped."""
+EPSILON = 1e-3
+"""Pixels that a side may lack through the rounding of float32 fractions."""
 
 
-class ZoomOut(A.DualTransform):
+class Cut(NamedTuple):
+    """A window and the objects that stay in it."""
+
+    window: Window
+    stays: NDArray[np.bool_]
+    """[T]"""
+
+
+class WindowTransform(A.DualTransform):
+    """A transform that shows a window of the image, black beyond it."""
+
+    @abstractmethod
+    def draw(self, size: Size, boxes_xyxy: NDArray[np.float64]) -> Cut:
+        """A random window.
+
+        Args:
+            size: (height, width) of the image in pixels.
+            boxes_xyxy: [T, 4] objects in pixels.
+        """
+
+    def result_size(self, window: Window) -> Size:
+        """(height, width) that the window becomes."""
+        return window.size
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """The window, and which boxes stay."""
+        size = params["shape"][:2]
+        boxes = np.asarray(data["bboxes"])[:, :4] if len(data["bboxes"]) else np.zeros((0, 4))
+        return {"cut": self.draw(size, boxes * _pixels(size))}
+
+    def apply(self, img: NDArray[np.uint8], cut: Cut, **_: Any) -> NDArray[np.uint8]:
+        """What the window shows, [h, w, 3]."""
+        return View(img.shape[:2], cut.window, self.result_size(cut.window)).render(img)
+
+    def apply_to_bboxes(
+        self, bboxes: NDArray[np.float32], cut: Cut, shape: tuple[int, ...], **_: Any
+    ) -> NDArray[np.float32]:
+        """Boxes that stay, clipped to the window; xyxy as fractions, further columns are carried along."""
+        view = View((shape[0], shape[1]), cut.window, self.result_size(cut.window))
+        _, moved = view.move(bboxes[:, :4] * _pixels((shape[0], shape[1])))
+        sides = (moved[:, 2:] - moved[:, :2]) / view.scale
+        stays = cut.stays & (sides >= MIN_SIDE - EPSILON).all(1)
+        return np.concatenate((moved / _pixels(view.size), bboxes[:, 4:]), 1)[stays].astype(np.float32)
+
+
+class ZoomOut(WindowTransform):
     """The image somewhere on a larger black canvas of the same shape.
 
     Args:
@@ -28,38 +81,17 @@ class ZoomOut(A.DualTransform):
         super().__init__(p=p)
         self.most = most
 
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Canvas and place of the image on it, in pixels."""
-        height, width = params["shape"][:2]
+    def draw(self, size: Size, boxes_xyxy: NDArray[np.float64]) -> Cut:
+        """The canvas; every object stays."""
+        height, width = size
         factor, right, down = self.random_generator.random(3)
         factor = 1 + factor * (self.most - 1)
-        canvas = int(height * factor), int(width * factor)
-        return {
-            "canvas": canvas,
-            "top": int((canvas[0] - height) * down),
-            "left": int((canvas[1] - width) * right),
-        }
-
-    def apply(
-        self, img: NDArray[np.uint8], canvas: tuple[int, int], top: int, left: int, **_: Any
-    ) -> NDArray[np.uint8]:
-        """The canvas [h, w, 3]."""
-        height, width = img.shape[:2]
-        picture = np.zeros((*canvas, 3), np.uint8)
-        picture[top : top + height, left : left + width] = img
-        return picture
-
-    def apply_to_bboxes(
-        self, bboxes: Boxes, canvas: tuple[int, int], top: int, left: int, shape: tuple[int, ...], **_: Any
-    ) -> Boxes:
-        """The boxes as fractions of the canvas."""
-        moved: Boxes = bboxes.copy()
-        moved[:, [0, 2]] = (bboxes[:, [0, 2]] * shape[1] + left) / canvas[1]
-        moved[:, [1, 3]] = (bboxes[:, [1, 3]] * shape[0] + top) / canvas[0]
-        return moved
+        canvas_height, canvas_width = int(height * factor), int(width * factor)
+        left, top = int((canvas_width - width) * right), int((canvas_height - height) * down)
+        return Cut(Window(-left, -top, canvas_width, canvas_height), np.ones(len(boxes_xyxy), bool))
 
 
-class IouCrop(A.DualTransform):
+class IouCrop(WindowTransform):
     """A part of the image that overlaps some object by at least a drawn IoU (SSD, Liu et al., 2016).
 
     Objects stay if their centre is inside. An overlap is drawn, then up to 40 crops are tried; if none
@@ -79,62 +111,73 @@ class IouCrop(A.DualTransform):
     def __init__(self, p: float = 0.8) -> None:
         super().__init__(p=p)
 
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Crop in whole pixels as (x1, y1, x2, y2), and which boxes stay."""
-        height, width = params["shape"][:2]
-        boxes = np.asarray(data["bboxes"], np.float64).reshape(
-            -1, np.shape(data["bboxes"])[-1] if len(data["bboxes"]) else 4
-        )
-        boxes_px = boxes[:, :4] * (width, height, width, height)
-        whole = {"crop": (0, 0, width, height), "stays": np.ones(len(boxes_px), bool)}
-        if not len(boxes_px):
-            return whole
-        for _ in range(self.DRAWS):
+    def draw(self, size: Size, boxes_xyxy: NDArray[np.float64]) -> Cut:
+        """The crop, and the objects with their centre in it."""
+        whole = Cut(Window(0, 0, size[1], size[0]), np.ones(len(boxes_xyxy), bool))
+        for _ in range(self.DRAWS if len(boxes_xyxy) else 0):
             overlap = self.OVERLAPS[self.random_generator.integers(len(self.OVERLAPS))]
             if overlap >= 1:
-                return whole
-            crops = self._draw(height, width)
-            inside, ious = _overlaps(crops, boxes_px)
+                break
+            crops = self._crops(size)
+            inside, ious = _overlaps(crops, boxes_xyxy)
             good = inside.any(1) & (np.where(inside, ious, 0).max(1) >= overlap)
             if good.any():
                 first = int(good.argmax())
                 x1, y1, x2, y2 = crops[first].astype(int).tolist()
-                return {"crop": (x1, y1, x2, y2), "stays": inside[first]}
+                return Cut(Window(x1, y1, x2 - x1, y2 - y1), inside[first])
         return whole
 
-    def _draw(self, height: int, width: int) -> NDArray[np.float64]:
-        """Up to ``TRIALS`` crops [n, 4] xyxy in whole pixels with a legal aspect ratio."""
-        low, high = self.SIDES
+    def _crops(self, size: Size) -> NDArray[np.float64]:
+        """Up to ``TRIALS`` crops [n, 4] xyxy in whole pixels, those with a legal aspect ratio."""
+        (low, high), (wide, tall) = self.SIDES, self.ASPECTS
+        limits = np.array((size[1], size[0]))
         u = self.random_generator.random((self.TRIALS, 4))
-        w, h = (
-            np.floor(width * (low + (high - low) * u[:, 0])),
-            np.floor(height * (low + (high - low) * u[:, 1])),
-        )
-        w, h = np.maximum(w, 1), np.maximum(h, 1)
-        x, y = np.floor((width - w) * u[:, 2]), np.floor((height - h) * u[:, 3])
-        legal = (w / h >= self.ASPECTS[0]) & (w / h <= self.ASPECTS[1])
-        crops = np.stack((x, y, x + w, y + h), 1)
-        return crops[legal] if legal.any() else np.array([[0.0, 0.0, width, height]])
+        sides = np.maximum(np.floor(limits * (low + (high - low) * u[:, :2])), 1)
+        corners = np.floor((limits - sides) * u[:, 2:])
+        corners_xyxy: NDArray[np.float64] = np.concatenate((corners, corners + sides), 1)
+        aspects = sides[:, 0] / sides[:, 1]
+        return corners_xyxy[np.logical_and(aspects >= wide, aspects <= tall)]
 
-    def apply(self, img: NDArray[np.uint8], crop: tuple[int, int, int, int], **_: Any) -> NDArray[np.uint8]:
-        """The part of the image."""
-        x1, y1, x2, y2 = crop
-        return img[y1:y2, x1:x2]
 
-    def apply_to_bboxes(
-        self,
-        bboxes: Boxes,
-        crop: tuple[int, int, int, int],
-        stays: NDArray[np.bool_],
-        shape: tuple[int, ...],
-        **_: Any,
-    ) -> Boxes:
-        """Boxes that stay, clipped, as fractions of the crop."""
-        x1, y1, x2, y2 = crop
-        kept: Boxes = bboxes[stays].copy()
-        kept[:, [0, 2]] = ((kept[:, [0, 2]] * shape[1] - x1) / (x2 - x1)).clip(0, 1)
-        kept[:, [1, 3]] = ((kept[:, [1, 3]] * shape[0] - y1) / (y2 - y1)).clip(0, 1)
-        return kept
+class Reframe(WindowTransform):
+    """Windows one in another, then the resize to the network's input.
+
+    The same as its parts and a resize in a row, but for interpolation at the border of a zoomed-out image.
+
+    Args:
+        parts: Drawn in this order, each with its own probability.
+        size: (height, width) of the result in pixels.
+    """
+
+    def __init__(self, parts: Sequence[WindowTransform], size: Size) -> None:
+        super().__init__(p=1.0)
+        self.parts = parts
+        self.size = size
+
+    def set_random_state(self, random_generator: np.random.Generator, py_random: random.Random) -> None:
+        """Share the generators with the parts."""
+        super().set_random_state(random_generator, py_random)
+        for part in self.parts:
+            part.set_random_state(random_generator, py_random)
+
+    def draw(self, size: Size, boxes_xyxy: NDArray[np.float64]) -> Cut:
+        """The innermost window; objects must stay in every part."""
+        window, stays = Window(0, 0, size[1], size[0]), np.ones(len(boxes_xyxy), bool)
+        for part in self.parts:
+            if part.should_apply():
+                rows = np.flatnonzero(stays)
+                cut = part.draw(window.size, boxes_xyxy[rows] - (window.left, window.top) * 2)
+                window, stays[rows] = window.inner(cut.window), cut.stays
+        return Cut(window, stays)
+
+    def result_size(self, window: Window) -> Size:
+        """The input size, whatever the window."""
+        return self.size
+
+
+def _pixels(size: Size) -> NDArray[np.float64]:
+    """What turns fractions into pixels of an xyxy box."""
+    return np.array((size[1], size[0]) * 2, np.float64)
 
 
 def _overlaps(
@@ -142,10 +185,8 @@ def _overlaps(
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Which box centres are inside which crops, and their IoU, both [n, T]; all xyxy."""
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    inside = np.logical_and.reduce((centre > crops[:, None, :2]) & (centre < crops[:, None, 2:]), -1)
-    size = (np.minimum(crops[:, None, 2:], boxes[:, 2:]) - np.maximum(crops[:, None, :2], boxes[:, :2])).clip(
-        0
-    )
-    intersection = size.prod(-1)
+    inside = np.all((centre > crops[:, None, :2]) & (centre < crops[:, None, 2:]), -1)
+    low, high = np.maximum(crops[:, None, :2], boxes[:, :2]), np.minimum(crops[:, None, 2:], boxes[:, 2:])
+    intersection = (high - low).clip(0).prod(-1)
     areas = (crops[:, 2:] - crops[:, :2]).prod(-1)[:, None] + (boxes[:, 2:] - boxes[:, :2]).prod(-1)
     return inside, intersection / np.maximum(areas - intersection, 1e-9)

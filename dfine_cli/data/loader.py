@@ -109,6 +109,7 @@ class TrainLoader:
             persistent_workers=workers > 0,
             prefetch_factor=PREFETCH if workers else None,
             worker_init_fn=prepare_worker,
+            generator=own_generator(),
         )
 
     def __len__(self) -> int:
@@ -199,6 +200,7 @@ class EvalLoader:
             collate_fn=_stack_evaluation,
             num_workers=workers,
             worker_init_fn=prepare_worker,
+            generator=own_generator(),
         )
 
     def __len__(self) -> int:
@@ -208,6 +210,14 @@ class EvalLoader:
     def __iter__(self) -> Iterator[EvalBatch]:
         """The batches."""
         return iter(self._loader)
+
+
+def own_generator() -> torch.Generator:
+    """A generator for what a DataLoader draws by itself.
+
+    It would draw from the global one, and a run resumed inside an epoch starts one loader more.
+    """
+    return torch.Generator().manual_seed(0)
 
 
 def prepare_worker(_number: int) -> None:

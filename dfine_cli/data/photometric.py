@@ -1,4 +1,8 @@
-"""Photometric distortion (SSD, Liu et al., 2016) as one Albumentations transform on 8-bit RGB."""
+"""Photometric distortion (SSD, Liu et al., 2016) as one Albumentations transform on 8-bit RGB.
+
+Brightness, contrast, saturation and the order of channels are affine maps of a colour (R, G, B, 1), so they are
+multiplied as 4x4 matrices and the pixels are touched once, or twice around a turn of the hue.
+"""
 
 import os
 from typing import Any
@@ -15,12 +19,17 @@ CONTRAST = (0.5, 1.5)
 SATURATION = (0.5, 1.5)
 HUE = (-0.05, 0.05)
 """Share of the colour circle."""
+GREY = np.array((0.299, 0.587, 0.114, 0.0))
+"""Brightness of a colour."""
+
+Matrix = NDArray[np.float64]
 
 
 class PhotometricDistort(A.ImageOnlyTransform):
     """Brightness, contrast, saturation, hue and order of channels, each with its own draw.
 
     Contrast comes before or after saturation and hue, with equal probability.
+    # published: values are rounded and clipped after every part, here at the end and before the hue.
 
     Args:
         each: Probability of each part.
@@ -31,63 +40,66 @@ class PhotometricDistort(A.ImageOnlyTransform):
         self.each = each
 
     def get_params(self) -> dict[str, Any]:
-        """What each part does; None for one that is left out."""
+        """What each part does; 1, or 0 for the hue, where it is left out."""
         draw = self.random_generator
         brightness, contrast, saturation, hue = (
-            float(draw.uniform(*limits)) if draw.random() < self.each else None
-            for limits in (BRIGHTNESS, CONTRAST, SATURATION, HUE)
+            float(draw.uniform(*limits)) if draw.random() < self.each else neutral
+            for limits, neutral in ((BRIGHTNESS, 1.0), (CONTRAST, 1.0), (SATURATION, 1.0), (HUE, 0.0))
         )
-        early = bool(draw.random() < 0.5)
-        order = draw.permutation(3) if draw.random() < self.each else None
+        early = draw.random() < 0.5
+        order = draw.permutation(3).tolist() if draw.random() < self.each else [0, 1, 2]
         return {
             "brightness": brightness,
-            "contrast": contrast,
+            "contrasts": (contrast, 1.0) if early else (1.0, contrast),
             "saturation": saturation,
             "hue": hue,
-            "early": early,
             "order": order,
         }
 
     def apply(
         self,
         img: NDArray[np.uint8],
-        brightness: float | None,
-        contrast: float | None,
-        saturation: float | None,
-        hue: float | None,
-        early: bool,
-        order: NDArray[np.int64] | None,
+        brightness: float,
+        contrasts: tuple[float, float],
+        saturation: float,
+        hue: float,
+        order: list[int],
         **_: Any,
     ) -> NDArray[np.uint8]:
         """The distorted image [H, W, 3]."""
-        if brightness is not None:
-            img = cv2.LUT(img, _scaled(brightness)).astype(np.uint8, copy=False)
-        if contrast is not None and early:
-            img = _contrasted(img, contrast)
-        if saturation is not None or hue is not None:
-            img = _recoloured(img, saturation or 1.0, hue or 0.0)
-        if contrast is not None and not early:
-            img = _contrasted(img, contrast)
-        return img if order is None else np.ascontiguousarray(img[..., order])
+        matrix = np.diag((brightness, brightness, brightness, 1.0))
+        matrix = _contrast(contrasts[0], matrix, img) @ matrix
+        matrix = _saturation(saturation) @ matrix
+        if hue:
+            img, matrix = _turn_hue(_transform(img, matrix), hue), np.eye(4)
+        matrix = _contrast(contrasts[1], matrix, img) @ matrix
+        return _transform(img, matrix[[*order, 3]])
 
 
-def _scaled(factor: float, offset: float = 0.0) -> NDArray[np.uint8]:
-    """Table of ``factor * value + offset``, rounded and clipped."""
-    return (np.arange(256) * factor + offset + 0.5).clip(0, 255).astype(np.uint8)
+def _contrast(factor: float, matrix: Matrix, img: NDArray[np.uint8]) -> Matrix:
+    """Every value away from the mean grey, or towards it; the mean is that of ``img`` after ``matrix``."""
+    result = np.diag((factor, factor, factor, 1.0))
+    if factor != 1:
+        mean = np.array((*cv2.mean(img)[:3], 1.0))
+        result[:3, 3] = (1 - factor) * (GREY @ matrix @ mean)
+    return result
 
 
-def _contrasted(img: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
-    """Every value moved away from the mean grey of the image, or towards it."""
-    red, green, blue = cv2.mean(img)[:3]
-    grey = 0.299 * red + 0.587 * green + 0.114 * blue
-    return cv2.LUT(img, _scaled(factor, (1 - factor) * grey)).astype(np.uint8, copy=False)
+def _saturation(factor: float) -> Matrix:
+    """Every colour away from its own grey, or towards it."""
+    result = np.diag((factor, factor, factor, 1.0))
+    result[:3] += (1 - factor) * GREY
+    return result
 
 
-def _recoloured(img: NDArray[np.uint8], saturation: float, hue: float) -> NDArray[np.uint8]:
-    """Saturation scaled and hue turned, in one trip through HSV (hue in steps of 2 degrees)."""
-    steps = round(hue * 180)
-    table = np.stack(((np.arange(256) + steps) % 180, _scaled(saturation), np.arange(256)), -1).astype(
-        np.uint8
-    )[None]
-    hsv = cv2.LUT(cv2.cvtColor(img, cv2.COLOR_RGB2HSV), table)
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).astype(np.uint8, copy=False)
+def _transform(img: NDArray[np.uint8], matrix: Matrix) -> NDArray[np.uint8]:
+    if np.array_equal(matrix, np.eye(4)):
+        return img
+    return cv2.transform(img, matrix[:3].astype(np.float32)).astype(np.uint8, copy=False)
+
+
+def _turn_hue(img: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
+    """The hue of every pixel turned by a share of the circle, in steps of 1/256."""
+    hsv = cv2.cvtColor(img, cv2.COLOR_RGB2HSV_FULL).astype(np.uint8, copy=False)
+    hsv[..., 0] += np.uint8(round(share * 256) % 256)  # wraps, as the circle does
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL).astype(np.uint8, copy=False)

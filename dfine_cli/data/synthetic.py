@@ -277,5 +277,6 @@ def _ramp(rng: np.random.Generator, size: tuple[int, ...]) -> Canvas:
     """[H, W] rising from -1 to 1 in a random direction."""
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.linspace(-1, 1, size[0])[:, None], np.linspace(-1, 1, size[1])[None]
-    ramp = np.asarray(np.cos(angle) * x + np.sin(angle) * y, np.float32)
-    return ramp / np.abs(ramp).max()
+    ramp: Canvas = np.asarray(np.cos(angle) * x + np.sin(angle) * y, np.float32)
+    ramp /= np.abs(ramp).max()
+    return ramp

@@ -101,7 +101,7 @@ def text_mask(text: str, height: int, bold: bool = False) -> NDArray[np.float32]
     left, _, right, _ = font.getbbox(text)
     sheet = Image.new("L", (max(1, round(right - left)), sum(font.getmetrics())))
     ImageDraw.Draw(sheet).text((-left, 0), text, fill=255, font=font)
-    mask = np.asarray(sheet, np.float32) / np.float32(255)
+    mask: NDArray[np.float32] = np.asarray(sheet, np.float32) / np.float32(255)
     mask.setflags(write=False)
     return mask
 

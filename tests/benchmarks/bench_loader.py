@@ -17,7 +17,9 @@ from dfine_cli.phases import Phase
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("annotations", type=Path)
     parser.add_argument("images", type=Path)
     parser.add_argument("--side", type=int, default=320)
@@ -43,7 +45,9 @@ def main() -> None:
                 rates.append(images / (time.perf_counter() - started))
             loader.close()
             later = sorted(rates[1:])[1]
-            print(f"{workers} workers, {phase.value:6} first epoch {rates[0]:6.0f} images/s, later {later:6.0f}")
+            print(
+                f"{workers} workers, {phase.value:6} first epoch {rates[0]:6.0f} images/s, later {later:6.0f}"
+            )
 
 
 if __name__ == "__main__":

@@ -125,7 +125,9 @@ def seconds(step: Callable[[], None]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", default="n")
     parser.add_argument("--side", type=int, default=320)
     parser.add_argument("--batch", type=int, default=8)
@@ -146,14 +148,20 @@ def main() -> None:
             if (taken := seconds(step)) and run >= 2:
                 times[name].append(taken)
     for name, taken in times.items():
-        print(f"{name:14} median {statistics.median(taken):.3f} s, best {min(taken):.3f} s, {len(taken)} steps")
+        print(
+            f"{name:14} median {statistics.median(taken):.3f} s, best {min(taken):.3f} s, {len(taken)} steps"
+        )
     if options.transformers:
         ratio = statistics.median(times["transformers"]) / statistics.median(times["dfine"])
         print(f"dfine is {ratio:.2f} times as fast")
     if options.parts:
         with torch.profiler.profile() as profile:
             steps["dfine"]()
-        print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=60))
+        print(
+            profile.key_averages().table(
+                sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=60
+            )
+        )
 
 
 if __name__ == "__main__":

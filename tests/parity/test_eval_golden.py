@@ -1,6 +1,6 @@
 """Evaluation outputs against recorded ones of the published implementation."""
 
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,14 +48,16 @@ def _case(name: str) -> Case:
     return Case(size, height, width, int(num_classes))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _recorded(file: Path) -> dict[str, NDArray[np.generic]]:
     with np.load(file) as arrays:
         return dict(arrays)
 
 
 @torch.no_grad()
-def _predict(case: Case, batch: int, dtype: torch.dtype, stored: tuple[int, int] | None = None) -> LayerOutput:
+def _predict(
+    case: Case, batch: int, dtype: torch.dtype, stored: tuple[int, int] | None = None
+) -> LayerOutput:
     model = build_model(
         recorded_size(case.size),
         case.num_classes,
@@ -105,7 +107,9 @@ def test_float32_outputs_equal_the_recorded_ones(golden, name):
 
 def test_a_model_stored_for_another_size_gives_the_same_outputs(golden):
     recorded = _recorded(golden / "eval_n_256x416_7.npz")
-    output = _predict(_case("eval_n_256x416_7"), len(recorded["pred_logits"]), torch.float64, stored=(640, 640))
+    output = _predict(
+        _case("eval_n_256x416_7"), len(recorded["pred_logits"]), torch.float64, stored=(640, 640)
+    )
     np.testing.assert_allclose(output.logits.numpy(), recorded["pred_logits"], rtol=0, atol=1e-5)
     np.testing.assert_allclose(output.boxes.numpy(), recorded["pred_boxes"], rtol=0, atol=1e-5)
 
@@ -116,7 +120,9 @@ def test_position_embeddings_agree_on_square_inputs_only():
         fill_model(build_model("n", 7, input_size=(96, 96), position_embedding=order)).eval()
         for order in ("aligned", "published")
     ]
-    square, wide = ([model(golden_images(1, *size)).final for model in models] for size in ((96, 96), (64, 160)))
+    square, wide = (
+        [model(golden_images(1, *size)).final for model in models] for size in ((96, 96), (64, 160))
+    )
     torch.testing.assert_close(square[0].logits, square[1].logits, rtol=0, atol=1e-9)
     assert not torch.allclose(wide[0].logits, wide[1].logits, rtol=0, atol=1e-3)
 

@@ -27,4 +27,7 @@ def test_timeline_covers_every_epoch_once() -> None:
 
 def test_empty_phases_do_not_appear() -> None:
     assert Phases(3).timeline() == [(Phase.PLAIN, 0, 3)]
-    assert Phases(4, dense_until=0.5, refine_from=0.5).timeline() == [(Phase.DENSE, 0, 2), (Phase.REFINE, 2, 4)]
+    assert Phases(4, dense_until=0.5, refine_from=0.5).timeline() == [
+        (Phase.DENSE, 0, 2),
+        (Phase.REFINE, 2, 4),
+    ]

@@ -22,7 +22,13 @@ def make_coco(tmp_path: Path) -> MakeCoco:
     def make(folder: str = "train", *, json_path: str | None = None, count: int = 3, **parts: Any) -> Path:
         images = [{"id": i + 1, "file_name": f"{i}.png", "width": 40, "height": 30} for i in range(count)]
         boxes = [
-            {"id": i + 1, "image_id": i + 1, "category_id": 1 + i % 2, "bbox": [5, 6, 10 + i, 8], "iscrowd": 0}
+            {
+                "id": i + 1,
+                "image_id": i + 1,
+                "category_id": 1 + i % 2,
+                "bbox": [5, 6, 10 + i, 8],
+                "iscrowd": 0,
+            }
             for i in range(count)
         ]
         content: dict[str, Any] = {

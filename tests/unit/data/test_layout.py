@@ -75,7 +75,7 @@ def test_a_file_in_annotations_finds_its_images(tmp_path: Path, make_coco: MakeC
 def test_several_candidates_are_listed(tmp_path: Path, make_coco: MakeCoco) -> None:
     make_coco("train", json_path="annotations/train_a.json")
     make_coco("train", json_path="annotations/train_b.json")
-    with pytest.raises(UsageError, match="several files could be train: .*train_a.json, .*train_b.json"):
+    with pytest.raises(UsageError, match=r"several files could be train: .*train_a\.json, .*train_b\.json"):
         find_layout(tmp_path)
 
 

@@ -95,7 +95,7 @@ def test_files_are_coco(written):
                 assert image.size == (entry["width"], entry["height"]) == (128, 96)
         for a in content["annotations"]:
             x, y, w, h = a["bbox"]
-            assert 0 <= x and 0 <= y and x + w <= 128 and y + h <= 96
+            assert x >= 0 and y >= 0 and x + w <= 128 and y + h <= 96
             assert 0 < a["area"] <= w * h
 
 

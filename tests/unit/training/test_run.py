@@ -1,0 +1,156 @@
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from dfine_cli import checkpoint_format as keys
+from dfine_cli.backends.detector import open_detector
+from dfine_cli.config.load import load_recipe
+from dfine_cli.config.schema import Recipe
+from dfine_cli.errors import CheckError, Interrupted, UsageError
+from dfine_cli.training.monitor import Monitor, Row, StepReport
+from dfine_cli.training.run import rehearse, train
+from dfine_cli.training.run_dir import RunDir
+
+MakeRecipe = Callable[..., Recipe]
+
+
+class Listener(Monitor):
+    """Remembers everything, and presses Ctrl-C after a step if asked to."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.steps: list[StepReport] = []
+        self.rows: list[Row] = []
+        self.stop_at = stop_at
+
+    def step(self, report: StepReport) -> None:
+        self.steps.append(report)
+        if report.step == self.stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def epoch(self, row: Row) -> None:
+        self.rows.append(row)
+
+
+def weights(run: Path, key: str = keys.MODEL) -> dict[str, torch.Tensor]:
+    return torch.load(run / "weights" / "last.pt", weights_only=True)[key]
+
+
+def test_a_run_leaves_a_folder_that_speaks_for_itself(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe()
+    listener = Listener()
+    result = train(recipe, listener)
+    assert result.folder.name == "toy"
+    assert len(listener.steps) == 2 * (9 // 2)
+    assert [r["epoch"] for r in result.rows] == [0, 1]
+    assert [r["phase"] for r in result.rows] == ["plain", "refine"]
+    for row in result.rows:
+        assert {
+            "ap",
+            "ap_ema",
+            "ap_raw",
+            "ap50_ema",
+            "lr",
+            "loss",
+            "images_per_s",
+            "wait_share",
+        } <= row.keys()
+        assert row["ap"] == max(row["ap_ema"], row["ap_raw"])
+        assert len(row["terms"]) == 38
+        assert row["loss"] == pytest.approx(sum(row["terms"].values()), rel=1e-4)
+    assert load_recipe(result.folder / "recipe.yaml").recipe == recipe
+    assert json.loads((result.folder / "env.json").read_text())["torch"] == torch.__version__
+    assert (result.folder / "curves.png").stat().st_size > 1000
+    assert not list(result.folder.rglob("*.part"))
+    detector = open_detector(result.folder, "cpu")
+    assert detector.input_size == (64, 64)
+    assert len(detector.classes) == 5
+
+
+def test_a_folder_is_never_written_over(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe(schedule={"epochs": 1})
+    first, second = train(recipe).folder, train(recipe).folder
+    assert (first.name, second.name) == ("toy", "toy-2")
+
+
+def test_an_interrupted_run_resumes_to_the_same_numbers(make_recipe: MakeRecipe) -> None:
+    whole = train(make_recipe(name="whole"))
+    recipe = make_recipe(name="parts")
+    for stop_at in (2, 5):  # in the middle of the first epoch, and of the second
+        folder = recipe.run.folder / "parts"
+        resume = RunDir(folder) if folder.exists() else None
+        with pytest.raises(Interrupted, match=f"after step {stop_at}"):
+            train(recipe, Listener(stop_at), resume=resume)
+    parts = train(recipe, resume=RunDir(recipe.run.folder / "parts"))
+    for key in (keys.MODEL, keys.EMA):
+        expected = weights(whole.folder, key)
+        for name, value in weights(parts.folder, key).items():
+            assert torch.equal(value, expected[name]), name
+    assert [r["ap"] for r in parts.rows] == [r["ap"] for r in whole.rows]
+    assert [r["loss"] for r in parts.rows] == [r["loss"] for r in whole.rows]
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_its_batch_kept(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dfine_cli.training import objective
+
+    losses = objective.Detection.losses
+    calls = iter(range(100))
+
+    def sometimes_nan(self, batch, outputs):  # type: ignore[no-untyped-def]
+        terms = losses(self, batch, outputs)
+        return {k: v * torch.nan for k, v in terms.items()} if next(calls) == 1 else terms
+
+    monkeypatch.setattr(objective.Detection, "losses", sometimes_nan)
+    result = train(make_recipe(schedule={"epochs": 1}))
+    assert result.rows[-1]["skipped"] == 1
+    assert (result.folder / "not_finite" / "step-1.pt").is_file()
+    assert all(torch.isfinite(v).all() for k, v in weights(result.folder).items() if "anchors" not in k)
+
+
+def test_accumulation_takes_fewer_steps_over_the_same_images(make_recipe: MakeRecipe) -> None:
+    listener = Listener()
+    train(make_recipe(optim={"batch": 1, "nominal_batch": 4}, schedule={"epochs": 1}), listener)
+    assert len(listener.steps) == 3  # nine images, four a step, the last step with what is left
+    assert listener.steps[-1].step == 3
+
+
+def test_mostly_start_weights_are_refused(make_recipe: MakeRecipe) -> None:
+    with pytest.raises(UsageError, match="start weights"):
+        train(make_recipe(ema={"share": None, "decay": 0.9999, "warmup_steps": 0}))
+
+
+def test_two_stages_go_back_to_the_best_weights(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe(schedule={"epochs": 3, "refine_from": 0.334, "reload_best": True, "warmup_share": 0})
+    result = train(recipe)
+    assert [r["epoch"] for r in result.rows] == [0, 1, 2]
+    assert (result.folder / "weights" / "stage1.pt").is_file()
+
+
+def test_data_that_does_not_fit_is_refused_before_the_first_step(
+    make_recipe: MakeRecipe, toy_data: Path, tmp_path: Path
+) -> None:
+    content = json.loads((toy_data / "annotations" / "instances_train.json").read_text())
+    content["annotations"][0]["image_id"] = 999_999
+    bad = tmp_path / "bad.json"
+    bad.write_text(json.dumps(content))
+    with pytest.raises(CheckError, match="image_id that no image has"):
+        train(make_recipe(data={"train_json": bad}))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_rehearsal_takes_one_step_and_leaves_nothing(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    facts = rehearse(make_recipe())
+    assert "loss" in facts["step"]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_no_validation_set_keeps_the_last_weights(make_recipe: MakeRecipe) -> None:
+    result = train(make_recipe(data={"val_json": None, "val_images": None}, schedule={"epochs": 1}))
+    assert "ap" not in result.rows[-1]
+    assert result.best.is_file()

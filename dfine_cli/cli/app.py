@@ -58,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: Words after ``dfine``; those of the process by default.
     """
+    # Threads that wait by spinning slow each other down several times where loaders or other programs want
+    # the same cores; it must be set before torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     code = _run([word for word in words if word != "--debug"] or ["--help"], debug)

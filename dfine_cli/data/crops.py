@@ -63,7 +63,7 @@ class WindowTransform(A.DualTransform):
     ) -> NDArray[np.float32]:
         """Boxes that stay, clipped to the window; xyxy as fractions, further columns are carried along."""
         view = View((shape[0], shape[1]), cut.window, self.result_size(cut.window))
-        _, moved = view.move(bboxes[:, :4] * _pixels((shape[0], shape[1])))
+        moved = view.move(bboxes[:, :4] * _pixels((shape[0], shape[1])))[1]
         sides = (moved[:, 2:] - moved[:, :2]) / view.scale
         stays = cut.stays & (sides >= MIN_SIDE - EPSILON).all(1)
         return np.concatenate((moved / _pixels(view.size), bboxes[:, 4:]), 1)[stays].astype(np.float32)
@@ -134,9 +134,10 @@ class IouCrop(WindowTransform):
         u = self.random_generator.random((self.TRIALS, 4))
         sides = np.maximum(np.floor(limits * (low + (high - low) * u[:, :2])), 1)
         corners = np.floor((limits - sides) * u[:, 2:])
-        corners_xyxy: NDArray[np.float64] = np.concatenate((corners, corners + sides), 1)
+        corners_xyxy = np.concatenate((corners, corners + sides), 1)
         aspects = sides[:, 0] / sides[:, 1]
-        return corners_xyxy[np.logical_and(aspects >= wide, aspects <= tall)]
+        legal: NDArray[np.float64] = corners_xyxy[(aspects >= wide) & (aspects <= tall)]
+        return legal
 
 
 class Reframe(WindowTransform):

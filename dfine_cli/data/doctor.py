@@ -6,6 +6,7 @@ notes are for information. Each kind of problem is one finding with a count, how
 
 from __future__ import annotations
 
+import filecmp
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -84,43 +85,42 @@ def _probe_all(file: CocoFile, folder: Path, exif: Exif, decode: bool) -> Iterat
 
 
 def _class_differences(splits: Sequence[Split]) -> Iterator[Finding]:
-    """Categories of each split against the classes of the run and those of the first split."""
+    """Categories of each split against the classes of the run, or else those of the first split."""
+    fix = "use the same list of categories in all annotation files"
     for split in splits:
-        ids_by_name = dict(zip(split.class_map.names, split.class_map.category_ids, strict=True))
-        pairs = {(category["id"], category["name"]) for category in split.file.categories}
-        clashing = {(i, name) for i, name in pairs if i in ids_by_name.values() or name in ids_by_name} - {
-            (i, name) for name, i in ids_by_name.items()
-        }
-        yield from split.finding(
-            "error",
-            "classes",
-            (f"{i} {name!r}" for i, name in sorted(clashing)),
-            "{n} categories have another id or name than in the classes of the run",
-            "use the same list of categories in all annotation files",
-        )
-        first = {(category["id"], category["name"]) for category in splits[0].file.categories}
-        yield from split.finding(
-            "warning",
-            "class_list",
-            (f"{i} {name!r}" for i, name in sorted((first ^ pairs) - clashing)),
-            f"{{n}} categories are not in both {splits[0].name} and {split.name}",
-            "use the same list of categories in all annotation files",
-        )
+        ids, names = set(split.class_map.category_ids), set(split.class_map.names)
+        classes = set(zip(split.class_map.category_ids, split.class_map.names, strict=True))
+        own = _categories(split)
+        clashing = {(i, name) for i, name in own - classes if i in ids or name in names}
+        if clashing:
+            message = "{n} categories have another id or name than in the classes of the run"
+            yield from split.finding("error", "classes", _list(clashing), message, fix)
+        else:
+            message = f"{{n}} categories are not in both {splits[0].name} and {split.name}"
+            different = own ^ _categories(splits[0])
+            yield from split.finding("warning", "class_list", _list(different), message, fix)
+
+
+def _categories(split: Split) -> set[tuple[int, str]]:
+    return {(category["id"], category["name"]) for category in split.file.categories}
+
+
+def _list(categories: set[tuple[int, str]]) -> Iterator[str]:
+    return (f"{i} {name!r}" for i, name in sorted(categories))
 
 
 def _leaks(splits: Sequence[Split]) -> Iterator[Finding]:
-    """Files of the same name and length in two splits: the score would be too good."""
-    files = [{(probe.path.name, _length(probe.path)) for probe in split.probes} for split in splits]
-    for (one, first), (two, second) in combinations(zip(splits, files, strict=True), 2):
+    """Files in two splits with the same name and the same content."""
+    for (one, first), (two, second) in combinations([(split, _files_by_name(split)) for split in splits], 2):
+        shared = sorted(first.keys() & second.keys())
         yield from two.finding(
             "warning",
             "leak",
-            (name for name, _ in sorted(first & second)),
+            (name for name in shared if filecmp.cmp(first[name], second[name], shallow=False)),
             f"{{n}} images are in {one.name} too: the score on {two.name} will be too good",
             f"remove them from {one.name} or {two.name}",
         )
 
 
-def _length(path: Path) -> int:
-    """Bytes in the file, 0 if it is not there."""
-    return path.stat().st_size if path.is_file() else 0
+def _files_by_name(split: Split) -> dict[str, Path]:
+    return {probe.path.name: probe.path for probe in split.probes if probe.size is not None}

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from dfine_cli.model.decoder_layers import MLP, DecoderLayer, DecoderStack, Heads, Refined
 from dfine_cli.model.denoising import DenoisingQueries, attention_mask, make_denoising_queries
+from dfine_cli.model.fuse import merge, with_weights
 from dfine_cli.model.query_selection import Proposals, Shapes, make_anchors, select_proposals
 from dfine_cli.types import (
     DenoisingOutput,
@@ -51,6 +52,10 @@ class LevelProjection(nn.Module):
         projected: Tensor = self.norm(self.conv(level))
         return projected
 
+    def fuse(self) -> nn.Module:
+        """One convolution with bias."""
+        return with_weights(self.conv, *merge(self.conv, self.norm))
+
 
 class Decoder(nn.Module):
     """Query selection, denoising queries, and the refinement of boxes through the layers.
@@ -71,6 +76,7 @@ class Decoder(nn.Module):
         num_denoising: Positive denoising queries per image aimed at; 0 for none.
         label_noise: Label noise ratio of denoising queries.
         box_noise: Box noise scale of denoising queries.
+        heads: Attention heads of the layers.
     """
 
     def __init__(
@@ -153,8 +159,8 @@ class Decoder(nn.Module):
                 denoising.content.shape[1], denoising.groups, box_logits.shape[1], box_logits.device
             )
             box_logits = torch.cat((denoising.box_logits, box_logits), 1)
-        # Half-precision maps would be brought to the locations' precision in every layer otherwise.
-        values = tuple(level.to(box_logits.dtype) for level in levels)
+        # Once for all layers: the precision of the locations, and a layout that can be cut into heads as it is.
+        values = tuple(level.to(box_logits.dtype).contiguous() for level in levels)
         refined = self.decoder(content, box_logits, values, mask, self._heads())
         if not self.training:
             return ModelOutput(final=refined.layers[-1], features=features)

@@ -38,10 +38,12 @@ def open_data(recipe: Recipe, monitor: Monitor) -> TrainingData:
     val = _open_split("val", d.val_json, d.val_images)
     classes = ClassMap.build(train[0].categories, recipe.categories.remap)
     splits = {"train": train} | ({"val": val} if val else {})
-    report = check(splits, classes, num_queries=recipe.model.num_queries, exif=d.exif)
+    report = check(
+        splits, classes, num_queries=recipe.model.num_queries, exif=d.exif, on_bad_image=d.on_bad_image
+    )
     report.raise_for_errors()
     for finding in report.findings:
-        monitor.note(f"{finding.severity}: {finding.message}")
+        monitor.note(f"{finding.severity}: {finding}")
 
     def dataset(split: tuple[CocoFile, Path]) -> CocoDataset:
         return CocoDataset(*split, classes, exif=d.exif, on_bad_image=d.on_bad_image)

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dfine_cli.types import Sample
+
 MakeCoco = Callable[..., Path]
+COLOURS = np.array(
+    ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255)), np.uint8
+)
+"""Colour of an object by its label; the background is dark grey."""
 
 
 @pytest.fixture
@@ -48,3 +54,35 @@ def make_coco(tmp_path: Path) -> MakeCoco:
         return path
 
     return make
+
+
+@pytest.fixture
+def draw() -> Callable[..., Sample]:
+    """Draw a sample whose objects are filled rectangles in the colours of their labels."""
+
+    def make(size: tuple[int, int], boxes_xyxy: Any = (), labels: Any = (), image_id: int = 7) -> Sample:
+        image = np.full((*size, 3), 40, np.uint8)
+        for (x1, y1, x2, y2), label in zip(boxes_xyxy, labels, strict=True):
+            image[y1:y2, x1:x2] = COLOURS[label]
+        boxes = np.array(boxes_xyxy, np.float32).reshape(-1, 4)
+        return Sample(image, boxes, np.array(labels, np.int64), image_id)
+
+    return make
+
+
+@pytest.fixture
+def find() -> Callable[[np.ndarray, int], np.ndarray]:
+    """Find the box [4] xyxy in pixels around the colour of a label in an image [H, W, 3]; NaN if it is absent."""
+
+    def locate(image: np.ndarray, label: int) -> np.ndarray:
+        on = COLOURS[label] > 0
+        pixels = image.astype(int)
+        mask = (
+            pixels[..., on].min(-1) - pixels[..., ~on].max(-1) > 107
+        )  # half of 255 - 40: between both edges
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if not len(rows):
+            return np.full(4, np.nan)
+        return np.array((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1), float)
+
+    return locate

@@ -2,18 +2,20 @@
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import MakeCoco
 from PIL import Image
 
 from dfine_cli.data.classes import ClassMap
 from dfine_cli.data.coco import CocoDataset, load_coco
 from dfine_cli.data.images import ImageError
 from dfine_cli.errors import CheckError, UsageError
+
+MakeCoco = Callable[..., Path]
 
 
 def open_dataset(json_path: Path, images: Path | None = None, **options: Any) -> CocoDataset:

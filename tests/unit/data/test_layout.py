@@ -2,14 +2,16 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import MakeCoco
 
 from dfine_cli.data.coco import load_coco
 from dfine_cli.data.layout import SplitFiles, find_layout, split_coco, write_json_files
 from dfine_cli.errors import UsageError
+
+MakeCoco = Callable[..., Path]
 
 
 @pytest.mark.parametrize(
@@ -21,7 +23,7 @@ from dfine_cli.errors import UsageError
         ("images/train2017", "annotations/instances_train2017.json"),
         ("train/images", "annotations/train.json"),
         ("images", "annotations/instances_train.json"),
-        ("training", "train.json"),
+        ("images/train", "train.json"),
         ("train", "train/_annotations.coco.json"),  # Roboflow
         ("train/images", "train/labels.json"),
     ],

@@ -1,13 +1,15 @@
 """Figures of an annotation file."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import MakeCoco
 
 from dfine_cli.data.coco import load_coco
 from dfine_cli.data.summary import ClassCount, summarise
+
+MakeCoco = Callable[..., Path]
 
 
 def test_counts_and_sizes(make_coco: MakeCoco) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -89,5 +90,6 @@ def write_results(path: Path, results: Sequence[JsonDict]) -> None:
         part.write_text(json.dumps(results), encoding="utf-8")
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder itself may be what is wrong
+            part.unlink(missing_ok=True)
         raise DfineError(f"{path}: {error.strerror or error}", "choose another file with --out") from error

@@ -209,6 +209,7 @@ def _build_state(
     model = build_described(
         recipe.size, len(data.classes), recipe.data.input_size, recipe.model.model_dump()
     ).to(plan.device)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     detection = build_criterion(
         recipe.loss,
         num_classes=len(data.classes),

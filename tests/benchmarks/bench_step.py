@@ -21,7 +21,7 @@ from dfine_cli.model.dfine import build_model
 from dfine_cli.phases import Phases
 from dfine_cli.training.ema import Ema
 from dfine_cli.training.guard import Guard
-from dfine_cli.training.loop import Plan, train_step
+from dfine_cli.training.loop import Plan, to_device, train_step
 from dfine_cli.training.objective import Detection
 from dfine_cli.training.optimizer import build_optimizer
 from dfine_cli.training.precision import choose_precision
@@ -48,6 +48,7 @@ def our_step(size: str, batch: Batch) -> Callable[[], None]:
     side = batch.images.shape[-1]
     recipe = Recipe(size=size, optim=Optim(batch=len(batch.images), groups="clean"))  # type: ignore[arg-type]
     model = build_model(size, CLASSES, input_size=(side, side)).train()
+    model.to(memory_format=torch.channels_last)  # as training.run does
     criterion = build_criterion(
         recipe.loss, num_classes=CLASSES, reg_max=32, up=0.5, reg_scale=model.reg_scale
     )
@@ -61,6 +62,7 @@ def our_step(size: str, batch: Batch) -> Callable[[], None]:
         objectives=[Detection(criterion)],
     )
     guard = Guard(Path())
+    batch = to_device(batch, device)
     return lambda: train_step(state, plan, guard, [batch]) and None
 
 

@@ -99,7 +99,6 @@ def test_training_can_go_on_after_detecting(content, save):
     detector = open_checkpoint(save(content), "cpu")
     images = np.zeros((1, 3, 64, 96), np.float32)
     detector.detect(images, [(64, 96)])
-    detector.model.requires_grad_(True)
     final = detector.model(torch.from_numpy(images)).final
     (final.logits.sum() + final.boxes.sum()).backward()
     assert any(p.grad is not None for p in detector.model.parameters())

@@ -7,8 +7,8 @@ import albumentations as A
 import numpy as np
 import pytest
 
-from dfine_cli.data.crops import IouCrop, Reframe, WindowTransform, ZoomOut
-from dfine_cli.data.window import resize
+from dfine_cli.data.crops import Cut, IouCrop, Reframe, WindowTransform, ZoomOut
+from dfine_cli.data.window import Window, resize
 from dfine_cli.types import Sample
 
 BOXES = [(10, 20, 60, 70), (90, 15, 150, 60), (30, 80, 120, 110)]
@@ -76,6 +76,20 @@ def test_iou_crop_draws_legal_windows_and_keeps_objects_by_centre() -> None:
         assert window.width >= 48 and window.height >= 36
     # One draw in seven asks for the whole image, and more end there when the others cannot be satisfied.
     assert 400 / 7 - 25 < whole < 200
+
+
+def test_the_pipeline_drops_objects_with_their_centre_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, outside = (0, 0, 100, 60), (70, 10, 160, 50)  # centres at 50 and 115
+    cut = Cut(Window(0, 0, 80, 60), np.array([True, False]))
+    monkeypatch.setattr(IouCrop, "draw", lambda self, size, boxes_xyxy: cut)
+    sample = Sample(
+        np.zeros((60, 160, 3), np.uint8), np.array([inside, outside], np.float32), np.array([4, 5]), 0
+    )
+    for transform in (IouCrop(p=1), Reframe([IouCrop(p=1)], (60, 80))):
+        image, boxes, labels = run([transform], sample, 0)
+        assert image.shape == (60, 80, 3)
+        assert labels == [4]
+        assert np.allclose(boxes, [(0, 0, 80, 60)])
 
 
 @pytest.mark.parametrize("least", [0.1, 0.5, 0.7])

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from dfine_cli.data import mosaic as mosaic_module
 from dfine_cli.data.mosaic import GREY, KEPT, make_mosaic
 from dfine_cli.types import Sample, Size
 
@@ -45,17 +46,18 @@ def test_all_objects_are_inside_the_canvas(draw: Draw) -> None:
         assert (boxes[:, 2:] > boxes[:, :2]).all()
 
 
-def test_objects_cut_to_a_small_rest_are_dropped(draw: Draw) -> None:
-    sample = draw((100, 100), [(0, 0, 100, 100)], [0])
-    small, kept = 0, 0
-    for seed in range(200):
-        mosaic = make_mosaic([sample, *[draw((9, 9))] * 3], (100, 100), np.random.default_rng(seed))
-        share = (mosaic.image == (255, 0, 0)).all(-1).sum() / 100**2
-        small += not len(mosaic.labels)
-        kept += len(mosaic.labels)
-        # at most a tile of 0.7 by 0.7 of an image 1.25 times the canvas: the least share seen is below KEPT
-        assert len(mosaic.labels) == 0 or share > KEPT * 0.5**2
-    assert small > 10 and kept > 50
+def test_objects_of_which_too_little_is_left_are_dropped(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mosaic_module, "SCALE", (1.0, 1.0))
+    sample, dropped, cut = draw((100, 100), [(60, 60, 90, 90)], [0]), 0, 0
+    for seed in range(100):
+        kept = areas(make_mosaic([sample] * 4, (100, 100), rng(seed)).boxes)
+        with monkeypatch.context() as patch:
+            patch.setattr(mosaic_module, "KEPT", 0.0)
+            seen = areas(make_mosaic([sample] * 4, (100, 100), rng(seed)).boxes)
+        assert np.allclose(kept, seen[seen >= KEPT * 30 * 30])
+        dropped += len(seen) - len(kept)
+        cut += int((kept < 890).sum())
+    assert dropped > 10 and cut > 10
 
 
 def test_images_smaller_than_their_tile_lie_on_grey() -> None:
@@ -83,3 +85,7 @@ def test_one_seed_is_one_mosaic(draw: Draw) -> None:
 
 def rng(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
+
+
+def areas(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2:] - boxes[:, :2]).prod(1)

@@ -115,7 +115,8 @@ def test_every_trained_weight_gets_a_gradient(model):
     without = [
         n
         for n, p in model.named_parameters()
-        if p.requires_grad and not (p.grad is not None and p.grad.any())
+        # A shift before a norm over the batch cancels out, and its gradient is rounding or exactly zero.
+        if p.requires_grad and (p.grad is None or not (n.endswith("lab.bias") or p.grad.any()))
     ]
     assert without == []
 

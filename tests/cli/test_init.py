@@ -32,7 +32,7 @@ def test_it_writes_a_recipe_that_says_why(run: Run, dataset: Path) -> None:
 def test_epochs_come_from_the_number_of_images(run: Run, dataset: Path) -> None:
     assert run("init", dataset).code == 0
     text = Path("run.yaml").read_text()
-    assert "# chosen: 40 images at 16 a step are 2 steps an epoch" in text
+    assert "# chosen: 40 images at 8 a step are 5 steps an epoch" in text
     assert load_recipe("run.yaml").recipe.schedule.epochs == 150
 
 

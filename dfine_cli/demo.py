@@ -62,6 +62,7 @@ def run_demo(
             f"run.device={device}",
             f"run.folder={out / 'runs'}",
             "name=demo",
+            "evaluation.every=2",
             "optim.batch=8",
             "optim.nominal_batch=8",
         ],

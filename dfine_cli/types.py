@@ -47,7 +47,8 @@ class Batch(NamedTuple):
     """What the loop feeds to the model."""
 
     images: Tensor
-    """[B, 3, H, W] float32 RGB in [0, 1]; D-FINE does not normalise further."""
+    """[B, 3, H, W] RGB: uint8 until it is on the device of the model, there float32 in [0, 1]; D-FINE does not
+    normalise further."""
     targets: list[Target]
 
 

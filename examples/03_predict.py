@@ -10,7 +10,7 @@ from PIL import Image
 
 from dfine_cli.backends.detector import open_detector
 from dfine_cli.data.images import read_image
-from dfine_cli.data.preprocess import preprocess
+from dfine_cli.data.preprocess import resize
 from dfine_cli.visualize.draw import draw_boxes
 
 
@@ -18,7 +18,7 @@ def main(model: Path, picture: Path, out: Path, threshold: float = 0.5) -> int:
     """Write ``picture`` with its detections to ``out``; returns how many there are."""
     detector = open_detector(model)
     image = read_image(picture, "apply")
-    batch = preprocess(image, detector.input_size)[None]
+    batch = resize(image, detector.input_size)[None]
     found = detector.detect(batch, [(image.shape[0], image.shape[1])])[0]
     keep = found.scores >= threshold
     names = detector.classes.names

@@ -7,7 +7,7 @@ import pytest
 
 # Tests run side by side: one thread each, before anything loads torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 ROOT = Path(__file__).resolve().parents[1]
 

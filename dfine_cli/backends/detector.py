@@ -34,11 +34,11 @@ class Detector(Protocol):
     def exif(self) -> Literal["apply", "ignore"]:
         """Whether images are turned as their EXIF tag says before it sees them."""
 
-    def detect(self, images: NDArray[np.float32], sizes: Sequence[Size]) -> list[Detections]:
+    def detect(self, images: NDArray[np.uint8], sizes: Sequence[Size]) -> list[Detections]:
         """Detections of each image, best first.
 
         Args:
-            images: [B, 3, H, W] RGB in [0, 1], as ``data.preprocess`` makes them.
+            images: [B, 3, H, W] RGB, as ``data.preprocess.resize`` makes them.
             sizes: (height, width) of each original image in pixels; boxes are given in these pixels.
         """
 

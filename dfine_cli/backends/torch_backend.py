@@ -49,9 +49,9 @@ class TorchDetector:
         self.exif = exif
 
     @torch.no_grad()  # not inference_mode: what the model caches here must still serve training
-    def detect(self, images: NDArray[np.float32], sizes: Sequence[Size]) -> list[Detections]:
+    def detect(self, images: NDArray[np.uint8], sizes: Sequence[Size]) -> list[Detections]:
         """Detections of each image, best first; see ``Detector.detect``."""
-        batch = torch.from_numpy(images).to(self.device, non_blocking=True)
+        batch = torch.from_numpy(images).to(self.device, non_blocking=True).float().div_(255)
         sizes_wh = torch.tensor([(width, height) for height, width in sizes], device=self.device)
         final = self.model(batch).final
         labels, boxes, scores = postprocess(final, sizes_wh, top_k=final.logits.shape[1])

@@ -22,6 +22,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 """Name of each subcommand and the function behind it; its docstring is the help."""
 
+SPINS = "10000"
+"""Rounds that a thread of OpenMP waits awake, tens of microseconds: a tenth of the time of a step on two cores
+against sleeping at once, and harmless where cores are shared (``tests/benchmarks/bench_step.py``)."""
+
 app = typer.Typer(
     name="dfine",
     add_completion=False,
@@ -59,8 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: Words after ``dfine``; those of the process by default.
     """
     # Threads that wait by spinning slow each other down several times where loaders or other programs want
-    # the same cores; it must be set before torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # the same cores, and threads that sleep at once wake too late for small layers: spin, but only shortly.
+    # It must be set before torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     code = _run([word for word in words if word != "--debug"] or ["--help"], debug)

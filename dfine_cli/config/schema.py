@@ -80,12 +80,12 @@ class Model(Section):
 class Loss(Section):
     """Matching and loss terms."""
 
-    classification: Literal["vfl", "focal"] = "vfl"
-    """Classification loss."""
+    classification: Literal["vfl", "mal", "focal"] = "vfl"
+    """Classification loss: varifocal as published, matchability-aware (DEIM), or focal."""
     alpha: Share = 0.75
     """Weight of negatives against positives in the classification loss."""
     gamma: NotNegative = 2.0
-    """Focusing exponent of the classification loss."""
+    """Focusing exponent of the classification loss; with mal also the exponent of the IoU it aims at."""
     class_weight: NotNegative = 1.0
     """Weight of the classification loss."""
     bbox_weight: NotNegative = 5.0

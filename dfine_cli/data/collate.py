@@ -55,10 +55,10 @@ class Packed(NamedTuple):
     original_sizes: list[Size]
 
     def unpack(self) -> Batch:
-        """The batch, images in [0, 1]."""
+        """The batch."""
         parts = torch.split(self.labels, self.counts), torch.split(self.boxes, self.counts)
         targets = map(Target, *parts, self.image_ids, self.original_sizes)
-        return Batch(self.images.float().div_(255), list(targets))
+        return Batch(self.images, list(targets))
 
 
 def collate(samples: Sequence[Augmented], size: Size, mode: Literal["nearest", "bilinear"]) -> Packed:

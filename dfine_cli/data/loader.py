@@ -19,7 +19,7 @@ from dfine_cli.config import schema
 from dfine_cli.data.augment import Augment, Augmented, Samples
 from dfine_cli.data.cache import Cached
 from dfine_cli.data.collate import Packed, collate, scales
-from dfine_cli.data.preprocess import preprocess
+from dfine_cli.data.preprocess import resize
 from dfine_cli.errors import DfineError
 from dfine_cli.phases import Phase
 from dfine_cli.types import Batch, Sample, Size
@@ -155,7 +155,7 @@ class TrainLoader:
         return max(1, self.count // self.batch)
 
     def epoch(self, epoch: int, phase: Phase, start: int = 0) -> Iterator[Batch]:
-        """The batches of ``epoch``, images [B, 3, H, W] float32 in [0, 1].
+        """The batches of ``epoch``, images [B, 3, H, W] uint8.
 
         Args:
             epoch: Counted from 0.
@@ -194,10 +194,10 @@ class TrainLoader:
 
 
 class EvalBatch(NamedTuple):
-    """Images as the network gets them."""
+    """Images of the network's size."""
 
     images: Tensor
-    """[B, 3, H, W] float32 in [0, 1]."""
+    """[B, 3, H, W] uint8 RGB."""
     image_ids: list[int]
     sizes: list[Size]
     """(height, width) of the original images in pixels."""
@@ -216,7 +216,7 @@ class _Evaluation:
     def __getitem__(self, index: int) -> tuple[Tensor, int, Size]:
         sample: Sample = self.samples[index]
         height, width = sample.image.shape[:2]
-        return torch.from_numpy(preprocess(sample.image, self.size)), sample.image_id, (height, width)
+        return torch.from_numpy(resize(sample.image, self.size)), sample.image_id, (height, width)
 
 
 def _stack_evaluation(items: Sequence[tuple[Tensor, int, Size]]) -> EvalBatch:

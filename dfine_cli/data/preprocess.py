@@ -27,8 +27,8 @@ class Preprocessing:
     size: Size
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """``preprocess`` to ``size``."""
-        return preprocess(image, self.size)
+        """Network input [3, H, W] in [0, 1] for an image [H', W', 3] uint8 RGB."""
+        return to_unit(resize(image, self.size))
 
     def describe(self) -> dict[str, Any]:
         """Plain values that tell another program how to prepare an image."""
@@ -42,8 +42,8 @@ class Preprocessing:
         }
 
 
-def preprocess(image: NDArray[np.uint8], size: Size) -> NDArray[np.float32]:
-    """Network input [3, H, W] in [0, 1] for an image [H', W', 3] uint8 RGB.
+def resize(image: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+    """An image [H', W', 3] RGB stretched to [3, H, W]: a byte per value, as images travel between processes.
 
     Args:
         image: The image; a box in fractions of it is the same box in fractions of the result.
@@ -51,5 +51,10 @@ def preprocess(image: NDArray[np.uint8], size: Size) -> NDArray[np.float32]:
     """
     height, width = size
     resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-    scaled: NDArray[np.float32] = np.divide(resized.transpose(2, 0, 1), 255, dtype=np.float32, order="C")
+    return np.ascontiguousarray(resized.transpose(2, 0, 1))
+
+
+def to_unit(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Bytes of any shape as float32 in [0, 1]."""
+    scaled: NDArray[np.float32] = np.divide(images, 255, dtype=np.float32)
     return scaled

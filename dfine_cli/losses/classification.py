@@ -33,6 +33,27 @@ def varifocal(logits: Tensor, pairs: ClassPairs, alpha: float, gamma: float) -> 
     return (loss - matched.sum(1)) / pairs.norm
 
 
+def matchability_aware(logits: Tensor, pairs: ClassPairs, alpha: float, gamma: float) -> Tensor:
+    """Matchability-aware loss [H] (DEIM, arXiv 2412.04234), summed over queries and classes, divided by the objects.
+
+    A matched class is trained towards ``IoU ** gamma`` with weight 1 however small the IoU is, where the
+    varifocal loss lets a badly placed match go almost unpunished; all others as in the varifocal loss.
+
+    Args:
+        logits: [H, B, Q, C].
+        pairs: Matched queries and their classes.
+        alpha: Weight of negatives.
+        gamma: Focusing exponent of negatives, and exponent of the target.
+    """
+    logits = logits.flatten(1)
+    with torch.no_grad():
+        positions = pairs.positions
+        weights = (logits.sigmoid() ** gamma).mul_(alpha).scatter_(1, positions, 1.0)
+    loss = (weights * F.softplus(logits)).sum(1)
+    matched = pairs.ious**gamma * logits.gather(1, positions)
+    return (loss - matched.sum(1)) / pairs.norm
+
+
 def focal(logits: Tensor, pairs: ClassPairs, alpha: float, gamma: float) -> Tensor:
     """Sigmoid focal loss [H] (Lin et al., 2017), summed over queries and classes, divided by the objects.
 
@@ -52,5 +73,9 @@ def focal(logits: Tensor, pairs: ClassPairs, alpha: float, gamma: float) -> Tens
     return (loss + (positive - negative).sum(1)) / pairs.norm
 
 
-CLASSIFICATION: dict[str, ClassificationLoss] = {"vfl": varifocal, "focal": focal}
+CLASSIFICATION: dict[str, ClassificationLoss] = {
+    "vfl": varifocal,
+    "mal": matchability_aware,
+    "focal": focal,
+}
 """Classification losses by their name in a recipe."""

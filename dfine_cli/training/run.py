@@ -28,6 +28,7 @@ from dfine_cli.training.interrupt import stop_on_signal
 from dfine_cli.training.keeper import Keeper
 from dfine_cli.training.loop import Plan, Tools, fit, to_device, train_step
 from dfine_cli.training.lr import warmup_steps
+from dfine_cli.training.memory import keep_freed_blocks
 from dfine_cli.training.monitor import Monitor, Row
 from dfine_cli.training.objective import Detection, Objective
 from dfine_cli.training.optimizer import accumulation, build_optimizer, effective_batch, lr_scale
@@ -97,6 +98,7 @@ def set_up(recipe: Recipe, monitor: Monitor, objectives: Sequence[Objective] = (
     """
     torch.manual_seed(recipe.run.seed)
     device = choose_device(recipe.run.device)
+    keep_freed_blocks()
     data = open_data(recipe, monitor)
     loader = TrainLoader(
         data.train,

@@ -10,7 +10,7 @@ import os
 import time
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line does
 
 from dfine_cli.config.schema import Augment
 from dfine_cli.data.classes import ClassMap

@@ -8,10 +8,13 @@ Run it on a quiet machine; compare ratios of one run, not seconds of two.
 """
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line does, before torch is loaded
 
 import torch
 
@@ -22,6 +25,7 @@ from dfine_cli.phases import Phases
 from dfine_cli.training.ema import Ema
 from dfine_cli.training.guard import Guard
 from dfine_cli.training.loop import Plan, to_device, train_step
+from dfine_cli.training.memory import keep_freed_blocks
 from dfine_cli.training.objective import Detection
 from dfine_cli.training.optimizer import build_optimizer
 from dfine_cli.training.precision import choose_precision
@@ -80,8 +84,11 @@ def their_step(batch: Batch) -> Callable[[], None]:
         stage_light_block=[False, False, True, True],
         stage_kernel_size=[3, 3, 5, 5],
         stage_numb_of_layers=[3, 3, 3, 3],
+        depths=[3, 4, 6, 3],
+        hidden_sizes=[256, 512, 1024, 2048],
         use_learnable_affine_block=True,
         out_features=["stage3", "stage4"],
+        out_indices=[3, 4],
     )
     side = batch.images.shape[-1]
     config = DFineConfig(
@@ -140,6 +147,7 @@ def main() -> None:
     parser.add_argument("--parts", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_blocks()  # as training.run does; for both
     batch = make_batch(options.batch, options.side, options.boxes)
     steps = {"dfine": our_step(options.size, batch)}
     if options.transformers:

@@ -82,7 +82,7 @@ def test_finetune_lengths_are_shares_of_the_run(size: str) -> None:
 def test_finetune_sizes_differ_only_in_their_rows(size: str) -> None:
     def rest(name: str) -> object:
         recipe = load_recipe(name).recipe
-        rows = {"lr": 1.0, "backbone_lr": 1.0, "batch": 1}
+        rows = {"lr": 1.0, "backbone_lr": 1.0, "clip_norm": 0.0}
         return recipe.model_copy(
             update={"name": "", "size": "n", "optim": recipe.optim.model_copy(update=rows)}
         )

@@ -63,7 +63,7 @@ def save(tmp_path):
 def test_detections_are_in_pixels_of_each_original_best_first():
     detector = TorchDetector(Fixed().train(), CLASSES, (32, 32), CPU)
     assert not detector.model.training
-    images = np.zeros((2, 3, 32, 32), np.float32)
+    images = np.zeros((2, 3, 32, 32), np.uint8)
     wide, tall = detector.detect(images, [(100, 200), (50, 10)])
     assert wide.labels[:2].tolist() == [0, 1]
     assert wide.boxes[:2].tolist() == pytest.approx(np.array([[0, 0, 100, 100], [80, 30, 120, 70]]))
@@ -79,7 +79,7 @@ def test_a_checkpoint_detects_as_the_model_that_it_holds(content, save):
     assert detector.exif == "ignore"
     model = build_model("n", 2, input_size=(64, 96), num_queries=20, num_denoising=0, bins=16)
     model.load_state_dict(content[keys.EMA])
-    images = np.random.default_rng(0).random((2, 3, 64, 96), np.float32)
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 96), np.uint8)
     sizes = [(64, 96), (100, 50)]
     expected = TorchDetector(model, CLASSES, (64, 96), CPU).detect(images, sizes)
     for ours, theirs in zip(detector.detect(images, sizes), expected, strict=True):
@@ -97,9 +97,9 @@ def test_the_better_weights_are_loaded(content, save, which):
 def test_training_can_go_on_after_detecting(content, save):
     """What the model caches while detecting must not forbid gradients later."""
     detector = open_checkpoint(save(content), "cpu")
-    images = np.zeros((1, 3, 64, 96), np.float32)
+    images = np.zeros((1, 3, 64, 96), np.uint8)
     detector.detect(images, [(64, 96)])
-    final = detector.model(torch.from_numpy(images)).final
+    final = detector.model(torch.from_numpy(images).float()).final
     (final.logits.sum() + final.boxes.sum()).backward()
     assert any(p.grad is not None for p in detector.model.parameters())
 

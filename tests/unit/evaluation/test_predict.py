@@ -22,7 +22,7 @@ class Quadrant:
     name, classes, input_size, exif = "quadrant", CLASSES, (32, 64), "apply"
 
     def detect(self, images, sizes):
-        assert images.shape[1:] == (3, 32, 64) and images.dtype == np.float32
+        assert images.shape[1:] == (3, 32, 64) and images.dtype == np.uint8
         found = []
         for image, (height, width) in zip(images, sizes, strict=True):
             means = image.mean(0).reshape(2, 16, 2, 32).mean((1, 3))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dfine_cli.config.schema import Loss
-from dfine_cli.losses.classification import CLASSIFICATION, focal, varifocal
+from dfine_cli.losses.classification import CLASSIFICATION, focal, matchability_aware, varifocal
 from dfine_cli.losses.heads import ClassPairs
 
 HEADS, BATCH, QUERIES, CLASSES = 2, 2, 4, 3
@@ -44,6 +44,22 @@ def test_varifocal_equals_the_loops(logits, pairs):
         return (iou if matched else 0.75 * p**2) * cross_entropy(x, iou)
 
     torch.testing.assert_close(varifocal(logits, pairs, 0.75, 2.0), reference(logits, pairs, entry))
+
+
+def test_matchability_aware_equals_the_loops(logits, pairs):
+    def entry(x, matched, iou):
+        p = 1 / (1 + math.exp(-x))
+        return (1.0 if matched else 0.5 * p**1.5) * cross_entropy(x, iou**1.5)
+
+    torch.testing.assert_close(matchability_aware(logits, pairs, 0.5, 1.5), reference(logits, pairs, entry))
+
+
+def test_only_matchability_aware_pushes_down_a_match_beside_its_object(logits):
+    """Of IoU 0: the varifocal loss has no gradient there."""
+    apart = ClassPairs(torch.tensor([[0], [0]]), torch.zeros(HEADS, 1, dtype=torch.float64), 1.0)
+    for loss, pushed in ((varifocal, False), (matchability_aware, True)):
+        (gradient,) = torch.autograd.grad(loss(logits, apart, 1.0, 1.5).sum(), logits)
+        assert bool((gradient[:, 0, 0, 0] > 0).all()) is pushed
 
 
 def test_focal_equals_the_loops(logits, pairs):

@@ -62,9 +62,11 @@ def run_demo(
             f"run.device={device}",
             f"run.folder={out / 'runs'}",
             "name=demo",
-            "evaluation.every=2",
+            "evaluation.every=4",
             "optim.batch=8",
             "optim.nominal_batch=8",
+            "model.num_denoising=100",  # scenes hold few objects
+            "augment.mosaic=0.3",
         ],
         force=True,
     )

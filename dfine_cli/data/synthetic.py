@@ -20,10 +20,14 @@ from dfine_cli.types import JsonDict, Size
 
 SUPERSAMPLE = 3
 """Drawing resolution over image resolution."""
-SCALES = (0.12, 0.45)
+SCALES = (0.16, 0.5)
 """Smallest and largest object, as a fraction of the shorter side of the image."""
-OBJECTS = (3, 6)
+OBJECTS = (4, 8)
 """Fewest and most objects of a scene."""
+TURN = np.pi / 6
+"""Objects are turned by up to this angle to either side."""
+HUE_SPREAD = 0.08
+"""Standard deviation of an object's hue around that of its class: hues overlap, as those of real classes do."""
 MIN_VISIBLE = 0.6
 """Share of an object's pixels that later objects must leave visible."""
 JPEG_QUALITY = 92
@@ -37,6 +41,12 @@ Canvas = NDArray[np.float32]
 def _regular(corners: int) -> Points:
     angles = np.linspace(0, 2 * np.pi, corners, endpoint=False) - np.pi / 2
     return np.stack((np.cos(angles), np.sin(angles)), 1)
+
+
+def _half_a_right_angle() -> Points:
+    """A turn by 45 degrees: a square that stands on its side."""
+    turn: Points = np.array([(1.0, 1.0), (-1.0, 1.0)]) / np.sqrt(2)
+    return turn
 
 
 def _star() -> Points:
@@ -58,14 +68,16 @@ class Shape(NamedTuple):
     category_id: int
     name: str
     outline: Points
+    hue: float
+    """Share of the colour circle."""
 
 
 SHAPES = (
-    Shape(3, "disc", _regular(72)),
-    Shape(7, "square", _regular(4)),
-    Shape(9, "triangle", _regular(3)),
-    Shape(20, "star", _star()),
-    Shape(41, "cross", _cross()),
+    Shape(3, "disc", _regular(72), hue=0.0),
+    Shape(7, "square", _regular(4) @ _half_a_right_angle(), hue=0.6),
+    Shape(9, "triangle", _regular(3), hue=0.35),
+    Shape(20, "star", _star(), hue=0.15),
+    Shape(41, "cross", _cross(), hue=0.8),
 )
 """The classes. Their ids are sparse on purpose: category ids are not class indices."""
 
@@ -167,7 +179,7 @@ def draw_scene(rng: np.random.Generator, size: Size) -> Scene:
         owners[mask] = len(shapes)
         shapes.append(shape)
         whole_areas.append(int(mask.sum()))
-        canvas = _paint(rng, canvas, cover)
+        canvas = _paint(rng, canvas, cover, shape.hue)
     canvas += rng.normal(0, rng.uniform(1, 6), canvas.shape)
     objects = tuple(Object(s.category_id, owners == i) for i, s in enumerate(shapes))
     return Scene(canvas.clip(0, 255).astype(np.uint8), objects)
@@ -183,7 +195,7 @@ def _find_place(
         margin = 0.4 * diameter
         centre = rng.uniform((margin, margin), (width - margin, height - margin))
         cover = _coverage(
-            shape, owners.shape, centre, diameter, rng.uniform(0, 2 * np.pi), rng.uniform(0.85, 1)
+            shape, owners.shape, centre, diameter, rng.uniform(-TURN, TURN), rng.uniform(0.85, 1)
         )
         left = np.bincount(owners[(cover < 0.5) & (owners >= 0)], minlength=len(whole_areas))
         if (left >= MIN_VISIBLE * np.array(whole_areas)).all():
@@ -203,10 +215,11 @@ def _coverage(
     return np.divide(small, 255, dtype=np.float32)
 
 
-def _paint(rng: np.random.Generator, canvas: Canvas, cover: Canvas) -> Canvas:
+def _paint(rng: np.random.Generator, canvas: Canvas, cover: Canvas, hue: float) -> Canvas:
     """``canvas`` with a shaded, outlined shape in a colour that stands out from what is under it."""
     under = canvas[cover >= 0.5].mean(0)
-    colours = [_colour(rng, saturation=(0.55, 1.0), value=(0.45, 1.0)) for _ in range(4)]
+    hues = rng.normal(hue, HUE_SPREAD, 4) % 1
+    colours = [_colour(rng, saturation=(0.55, 1.0), value=(0.45, 1.0), hue=h) for h in hues]
     colour = max(colours, key=lambda c: float(np.abs(c - under).sum()))
     shade = 1 + rng.uniform(0.05, 0.25) * _ramp(rng, cover.shape)
     inside = cv2.erode(cover, np.ones((3, 3), np.uint8))
@@ -266,10 +279,13 @@ def _with_clutter(rng: np.random.Generator, background: Canvas) -> Canvas:
 
 
 def _colour(
-    rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float]
+    rng: np.random.Generator,
+    saturation: tuple[float, float],
+    value: tuple[float, float],
+    hue: float | None = None,
 ) -> NDArray[np.float64]:
-    """A random RGB colour, 0..255, of any hue."""
-    hsv = (rng.uniform(0, 1), rng.uniform(*saturation), rng.uniform(*value))
+    """A random RGB colour, 0..255, of any hue or a given one."""
+    hsv = (rng.uniform(0, 1) if hue is None else hue, rng.uniform(*saturation), rng.uniform(*value))
     return np.array(colorsys.hsv_to_rgb(*hsv)) * 255
 
 

@@ -208,6 +208,9 @@ class Decoder(nn.Module):
             self.decoder.lqe_layers[index] = nn.Identity()
 
 
+# Outside of a compiled graph: views that a graph returns would be replayed from their base, and those of two
+# different cuts through one tensor are mixed up once its shape is dynamic.
+@torch.compiler.disable  # type: ignore[untyped-decorator, unused-ignore]
 def _training_output(
     refined: Refined,
     encoder: LayerOutput,

@@ -40,7 +40,7 @@ def test_masks_are_where_the_shape_was_painted():
     canvas = np.full((128, 128, 3), 100, np.float32)
     for shape in SHAPES:
         cover = synthetic._find_place(rng, shape, np.full((128, 128), -1), [])
-        changed = np.abs(synthetic._paint(rng, canvas, cover) - canvas).max(-1) > 1
+        changed = np.abs(synthetic._paint(rng, canvas, cover, shape.hue) - canvas).max(-1) > 1
         assert (changed[cover >= 0.5]).all()
         assert not changed[cover == 0].any()
 

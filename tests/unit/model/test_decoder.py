@@ -329,11 +329,18 @@ def test_evaluation_compiles_to_one_graph(model):
 
 
 def test_training_compiles(model):
-    targets, images = _targets(2, 3), torch.rand(2, 3, 64, 64)
+    """Batches of several numbers of objects, and back: the second number makes the shapes dynamic."""
     torch.compiler.reset()
-    torch.manual_seed(5)
-    found = torch.compile(copy.deepcopy(model), backend="eager")(images, targets)
-    torch.manual_seed(5)
-    expected = model(images, targets)
-    torch.testing.assert_close(found.final.logits, expected.final.logits)
-    torch.testing.assert_close(found.denoising.pre.boxes, expected.denoising.pre.boxes)
+    compiled = torch.compile(copy.deepcopy(model), backend="aot_eager")
+    images = torch.rand(2, 3, 64, 64)
+    for objects in (3, 1, 2):
+        targets = _targets(2, objects)
+        torch.manual_seed(5)
+        found = compiled(images, targets)
+        torch.manual_seed(5)
+        expected = model(images, targets)
+        torch.testing.assert_close(found.final.logits, expected.final.logits)
+        assert found.final.boxes.shape == expected.final.boxes.shape
+        torch.testing.assert_close(found.denoising.pre.boxes, expected.denoising.pre.boxes)
+        found.final.boxes.sum().backward()
+    assert all(p.grad is not None for p in compiled.decoder.decoder.layers[0].parameters())

@@ -167,7 +167,9 @@ class Augment(Section):
     """Probabilities of the training transforms."""
 
     photometric: Share = 0.5
-    """Probability of each part of the photometric distortion."""
+    """Probability of each part of the photometric distortion: brightness, contrast, saturation, hue."""
+    channel_swap: bool = True
+    """Whether swapping the colour channels is one of its parts, as published; not where colours mean something."""
     zoom_out: Share = 0.5
     """Probability of placing the image on a larger canvas."""
     iou_crop: Share = 0.8

@@ -56,12 +56,14 @@ def _nothing(_: schema.Augment) -> Steps:
 
 
 def _usual(a: schema.Augment) -> Steps:
-    return Steps([PhotometricDistort(a.photometric)], [ZoomOut(p=a.zoom_out), IouCrop(p=a.iou_crop)])
+    return Steps(
+        [PhotometricDistort(a.photometric, a.channel_swap)], [ZoomOut(p=a.zoom_out), IouCrop(p=a.iou_crop)]
+    )
 
 
 def _after_mosaic(a: schema.Augment) -> Steps:
     # A mosaic is the other branch of zoom-out and crop: it does what both do.
-    return Steps([PhotometricDistort(a.photometric)])
+    return Steps([PhotometricDistort(a.photometric, a.channel_swap)])
 
 
 SINGLE: dict[Phase, Callable[[schema.Augment], Steps]] = {

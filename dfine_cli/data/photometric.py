@@ -33,11 +33,13 @@ class PhotometricDistort(A.ImageOnlyTransform):
 
     Args:
         each: Probability of each part.
+        swap: Whether the order of the channels is one of them.
     """
 
-    def __init__(self, each: float = 0.5) -> None:
+    def __init__(self, each: float = 0.5, swap: bool = True) -> None:
         super().__init__(p=1.0)
         self.each = each
+        self.swap = swap
 
     def get_params(self) -> dict[str, Any]:
         """What each part does; 1, or 0 for the hue, where it is left out."""
@@ -47,7 +49,7 @@ class PhotometricDistort(A.ImageOnlyTransform):
             for limits, neutral in ((BRIGHTNESS, 1.0), (CONTRAST, 1.0), (SATURATION, 1.0), (HUE, 0.0))
         )
         early = draw.random() < 0.5
-        order = draw.permutation(3).tolist() if draw.random() < self.each else [0, 1, 2]
+        order = draw.permutation(3).tolist() if self.swap and draw.random() < self.each else [0, 1, 2]
         return {
             "brightness": brightness,
             "contrasts": (contrast, 1.0) if early else (1.0, contrast),

@@ -165,7 +165,8 @@ class Decoder(nn.Module):
         if not self.training:
             return ModelOutput(final=refined.layers[-1], features=features)
         encoder = LayerOutput(proposals.logits, proposed.sigmoid())
-        return _training_output(refined, encoder, denoising, features)
+        output: ModelOutput = _training_output(refined, encoder, denoising, features)
+        return output
 
     def _propose(self, levels: Sequence[Tensor]) -> Proposals:
         """The cells with the best class scores."""

@@ -39,6 +39,14 @@ def distort(**parts: Any) -> np.ndarray:
     return PhotometricDistort().apply(IMAGE, **{**NEUTRAL, **parts}).astype(float)
 
 
+def test_channels_are_swapped_only_if_asked_for() -> None:
+    for swap in (True, False):
+        transform = PhotometricDistort(1.0, swap)
+        transform.set_random_seed(0)
+        orders = [transform.get_params()["order"] for _ in range(20)]
+        assert (orders != [[0, 1, 2]] * 20) is swap
+
+
 def test_neutral_values_change_nothing() -> None:
     assert np.array_equal(distort(), IMAGE)
 

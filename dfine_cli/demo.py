@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from dfine_cli.backends.detector import open_detector
+from dfine_cli.backends.torch_backend import choose_device
+from dfine_cli.config.load import load_recipe
 from dfine_cli.data.coco import CocoDataset, load_coco
 from dfine_cli.data.synthetic import write_dataset
 from dfine_cli.evaluation.coco_eval import evaluate
@@ -49,7 +51,13 @@ def run_demo(
         seed: Seed of pictures and training.
         device: Where to train.
         monitor: Who listens.
+
+    Raises:
+        UsageError: The pictures have no legal size; nothing is written.
+        MissingError: There is no such device; nothing is written.
     """
+    load_recipe("finetune/n", [f"data.input_size=[{side}, {side}]"])
+    choose_device(device)
     data = out / "data"
     write_dataset(data, train=images, val=max(8, images // 4), size=(side, side), seed=seed)
     found = survey(

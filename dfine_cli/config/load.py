@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from dfine_cli.config.keys import KEYS, SECTIONS
 from dfine_cli.config.locate import display_name, find_recipe
-from dfine_cli.config.schema import Recipe
+from dfine_cli.config.schema import LONGEST_SIDE, SIDE_STEP, Recipe
 from dfine_cli.config.yaml12 import parse_value, read_yaml, render_value
 from dfine_cli.errors import UsageError
 
@@ -233,17 +234,28 @@ def _validate(values: dict[str, Value], name: str) -> tuple[Recipe | None, list[
     try:
         return Recipe.model_validate_json(json.dumps(nested, default=str), strict=True), []
     except ValidationError as error:
-        return None, [_tell(e["loc"], e["msg"], e["type"], values, name) for e in error.errors()]
+        told = [_tell(e, values, name) for e in error.errors()]
+        return None, list(dict.fromkeys(told))  # both sides of a size may have the same fault
 
 
-def _tell(loc: tuple[int | str, ...], message: str, kind: str, values: dict[str, Value], name: str) -> str:
+def _tell(error: ErrorDetails, values: dict[str, Value], name: str) -> str:
+    loc, kind = error["loc"], error["type"]
     key = ".".join(str(part) for part in loc[:2] if isinstance(part, str))
-    message = message.removeprefix("Value error, ")
+    message = error["msg"].removeprefix("Value error, ")
     if key not in values:
         return f"{name}: {message}"
     value, origin = values[key]
+    if kind == "multiple_of" and key == "data.input_size":
+        message = f"{error['input']} is not a multiple of {SIDE_STEP}; {_nearest_sides(error['input'])}"
     if kind == "tuple_type":
         message = "must be a list such as [320, 320]"
     if kind == "literal_error" and not isinstance(value, str) and f"'{value}'" in message:
         message += ", in quotes"
     return f"{origin}: `{key}` = {render_value(value)}: {message}"
+
+
+def _nearest_sides(side: int) -> str:
+    """The legal sizes of an input around one that is not."""
+    low = side // SIDE_STEP * SIDE_STEP
+    legal = [str(s) for s in (low, low + SIDE_STEP) if SIDE_STEP <= s <= LONGEST_SIDE]
+    return f"near it are {' and '.join(legal)}" if legal else f"the largest is {LONGEST_SIDE}"

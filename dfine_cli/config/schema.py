@@ -15,7 +15,8 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
-Side = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
+SIDE_STEP, LONGEST_SIDE = 32, 4096
+Side = Annotated[int, Field(ge=SIDE_STEP, le=LONGEST_SIDE, multiple_of=SIDE_STEP)]
 
 
 class Section(BaseModel):

@@ -188,3 +188,16 @@ def test_loading_one_recipe_leaves_no_trace_in_the_next(write: Write) -> None:
     before = load_recipe("coco/s")
     load_recipe("coco/s", ["optim.lr=1", "model.points=[1, 2, 3]"])
     assert load_recipe("coco/s") == before
+
+
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [
+        ("[65, 65]", "65 is not a multiple of 32; near it are 64 and 96"),
+        ("[64, 31]", "31 is not a multiple of 32; near it are 32"),
+        ("[4097, 64]", "4097 is not a multiple of 32; near it are 4096"),
+        ("[9999, 64]", "9999 is not a multiple of 32; the largest is 4096"),
+    ],
+)
+def test_an_illegal_size_is_told_once_with_the_nearest(size: str, told: str) -> None:
+    assert message_of("coco/n", (f"data.input_size={size}",)) == f"--set: `data.input_size` = {size}: {told}"

@@ -96,7 +96,7 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[^\W\d_][^\W\d_A-Z]*|\d+")
 class Match(NamedTuple):
     """Where one of our classes comes from."""
 
-    index: int | None
+    source: int | None
     """Position in their names; None where it starts fresh."""
     how: How
 

@@ -1,13 +1,13 @@
-"""A dataset looked at before training: what is in it, and a recipe that fits it (``dfine init``)."""
+"""A dataset looked at before training: what is in it, and a recipe that fits it (``dfine init``, ``dfine finetune``)."""
 
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dfine_cli.config.choose import Choice, Facts, choose, choose_input_size, choose_interval
+from dfine_cli.config.choose import Choice, Facts, Kind, choose, choose_input_size, choose_interval
 from dfine_cli.config.load import Resolved, load_recipe
 from dfine_cli.config.write import write_recipe
 from dfine_cli.config.yaml12 import render_value
@@ -30,6 +30,7 @@ class Survey:
     splits: dict[str, SplitFiles]
     summaries: dict[str, Summary]
     report: Report
+    facts: Facts
     resolved: Resolved
     reasons: dict[str, str]
     """Why a value was chosen, by dotted key."""
@@ -78,15 +79,58 @@ def survey(
         UsageError: No dataset there, or a file is in the way.
         CheckError: The data has errors.
     """
-    base = load_recipe(f"finetune/{size}", overrides).recipe
+    if not force:
+        _refuse_overwriting([out])
+    found = look(
+        data,
+        out.with_suffix(""),
+        size=size,
+        overrides=overrides,
+        split=split,
+        force=force,
+        progress=progress,
+    )
+    write_recipe(found.resolved.recipe, out, found.reasons)
+    return replace(found, written=[*found.written, out])
+
+
+def look(
+    data: Path,
+    stem: Path,
+    *,
+    kind: Kind = "scratch",
+    size: str = "n",
+    overrides: Sequence[str] = (),
+    split: bool = True,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Survey:
+    """Look at a dataset, check it, and choose a recipe for it; only files of an own split are written.
+
+    Args:
+        data: A folder in one of the known layouts, or one annotation file.
+        stem: Where annotation files of an own split go: ``{stem}_train.json`` and ``{stem}_val.json``.
+        kind: Folder of the recipes to choose from.
+        size: Model size.
+        overrides: ``key=value`` texts that count more than what is chosen here.
+        split: Whether to split where there is no validation set.
+        force: Whether to write over files that are there.
+        progress: Called with images checked and images in all.
+
+    Raises:
+        UsageError: No dataset there, or a file is in the way.
+        CheckError: The data has errors.
+    """
+    base = load_recipe(f"{kind}/{size}", overrides).recipe
     layout = find_layout(data)
     layout.require("train")
-    own = _own_splits(layout, out) if layout.val is None else {}
+    own = _own_splits(layout, stem) if layout.val is None else {}
     if own and not split:
         raise UsageError(
             f"{layout.root}: there is no validation split", "leave --no-split out to hold out a fifth"
         )
-    _refuse_overwriting([out, *(files.json for files in own.values())], force)
+    if not force:
+        _refuse_overwriting([files.json for files in own.values()])
     files = {name: load_coco(place.json) for name, place in layout.splits.items()}
     classes = ClassMap.build(files["train"].categories, base.categories.remap)
     report = check(
@@ -100,26 +144,26 @@ def survey(
     report.raise_for_errors()
     if own:
         contents = split_coco(files["train"], VAL_SHARE, SPLIT_SEED)
+        stem.parent.mkdir(parents=True, exist_ok=True)
         write_json_files({place.json: c for place, c in zip(own.values(), contents, strict=True)})
         files |= {name: load_coco(place.json) for name, place in own.items()}
     splits = {**layout.splits, **own}
-    resolved, reasons = _choose(layout, splits, files, size, overrides)
-    write_recipe(resolved.recipe, out, reasons)
+    facts, resolved, reasons = _choose(layout, splits, files, kind, size, overrides)
     input_size = resolved.recipe.data.input_size
     summaries = {name: summarise(file, input_size) for name, file in files.items()}
-    written = [*(place.json for place in own.values()), out]
-    return Survey(splits, summaries, report, resolved, reasons, written)
+    written = [place.json for place in own.values()]
+    return Survey(splits, summaries, report, facts, resolved, reasons, written)
 
 
-def _own_splits(layout: Layout, out: Path) -> dict[str, SplitFiles]:
+def _own_splits(layout: Layout, stem: Path) -> dict[str, SplitFiles]:
     """Where the two halves of a dataset without validation split go."""
     images = layout.require("train").images
-    return {name: SplitFiles(out.with_name(f"{out.stem}_{name}.json"), images) for name in ("train", "val")}
+    return {name: SplitFiles(stem.with_name(f"{stem.name}_{name}.json"), images) for name in ("train", "val")}
 
 
-def _refuse_overwriting(paths: Sequence[Path], force: bool) -> None:
+def _refuse_overwriting(paths: Sequence[Path]) -> None:
     taken = [str(path) for path in paths if path.exists()]
-    if taken and not force:
+    if taken:
         raise UsageError(
             f"{', '.join(taken)}: is there already", "use --force to overwrite, or another --out"
         )
@@ -129,23 +173,26 @@ def _choose(
     layout: Layout,
     splits: dict[str, SplitFiles],
     files: dict[str, CocoFile],
+    kind: Kind,
     size: str,
     overrides: Sequence[str],
-) -> tuple[Resolved, dict[str, str]]:
-    """The recipe for the data, and the reason of each value that is neither given nor from the recipe."""
-    recipe = f"finetune/{size}"
+) -> tuple[Facts, Resolved, dict[str, str]]:
+    """What was seen, the recipe for it, and the reason of each value that is neither given nor from a recipe."""
+    recipe = f"{kind}/{size}"
     given = {text.partition("=")[0].strip() for text in overrides}
     paths = [
-        f"data.{name}_{kind}={render_value(str(value.absolute()))}"
+        f"data.{name}_{what}={render_value(str(value.absolute()))}"
         for name in ("train", "val")
-        for kind, value in splits[name]._asdict().items()
+        for what, value in splits[name]._asdict().items()
     ]
     fixed = [f"name={render_value(_name(layout.root, size))}", *paths]
     base = load_recipe(recipe, [*fixed, *overrides]).recipe
     seen = summarise(files["train"], base.data.input_size)
     classes = ClassMap.build(files["train"].categories, base.categories.remap)
-    facts = Facts(seen.images, seen.most_boxes, classes.names, classes.category_ids, _cpus())
-    choices = {"data.input_size": choose_input_size(seen.median_image), **choose(base, facts)}
+    facts = Facts(
+        seen.images, seen.most_boxes, classes.names, classes.category_ids, _cpus(), seen.boxes_per_image
+    )
+    choices = {"data.input_size": choose_input_size(seen.median_image), **choose(base, facts, kind)}
     choices = {key: choice for key, choice in choices.items() if key not in given}
     epochs = choices.get("schedule.epochs", Choice(base.schedule.epochs, "")).value
     interval = choose_interval(int(str(epochs)))
@@ -153,7 +200,7 @@ def _choose(
         choices["evaluation.every"] = interval
     chosen = [f"{key}={render_value(choice.value)}" for key, choice in choices.items()]
     reasons = {key: choice.reason for key, choice in choices.items()}
-    return load_recipe(recipe, [*fixed, *chosen, *overrides]), reasons
+    return facts, load_recipe(recipe, [*fixed, *chosen, *overrides]), reasons
 
 
 def _name(root: Path, size: str) -> str:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def command(
     recipe: Annotated[
         str | None,
-        typer.Argument(metavar="RECIPE", help="A config file, or a shipped recipe such as finetune/n."),
+        typer.Argument(metavar="RECIPE", help="A config file, or a shipped recipe such as scratch/n."),
     ] = None,
     set_: SetOption = None,
     epochs: EpochsOption = None,

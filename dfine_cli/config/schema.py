@@ -60,7 +60,7 @@ class Start(Section):
     head: Literal["transfer", "fresh"] = "transfer"
     """Carry the rows of the class heads over by class name, or start all of them fresh."""
     class_map: tuple[str, ...] = ()
-    """Own class = class of the weights, against what the names say; `none` starts a class fresh."""
+    """Entries mine=theirs that count more than the names; mine=none starts a class fresh."""
     freeze: Literal["none", "backbone", "encoder", "all-but-head"] = "none"
     """What is not trained: the backbone; it and the encoder; all but the score and box heads."""
 
@@ -243,6 +243,12 @@ class Recipe(Section):
     augment: Augment = Augment()
     evaluation: Evaluation = Evaluation()
     run: Run = Run()
+
+    @model_validator(mode="after")
+    def _there_is_a_start(self) -> "Recipe":
+        if self.start.weights is None and (self.start.class_map or self.start.freeze != "none"):
+            raise ValueError("start: class_map and freeze need start.weights")
+        return self
 
     @model_validator(mode="after")
     def _phases_are_in_order(self) -> "Recipe":

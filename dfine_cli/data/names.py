@@ -156,7 +156,8 @@ def _index(names: Sequence[str], *, whole: bool) -> dict[str, int]:
     found: dict[str, int] = {}
     for position, name in enumerate(names):
         for form in _forms(name)[:1] if whole else _forms(name):
-            found.setdefault(form, position)
+            if form:
+                found.setdefault(form, position)
     return found
 
 

@@ -1,5 +1,6 @@
 """A dataset looked at before training: what is in it, and a recipe that fits it (``dfine init``, ``dfine finetune``)."""
 
+import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -7,8 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dfine_cli.config.choose import Choice, Facts, Kind, choose, choose_input_size, choose_interval
+from dfine_cli.config.choose import (
+    Choice,
+    Facts,
+    Kind,
+    choose,
+    choose_input_size,
+    choose_interval,
+    choose_start,
+)
 from dfine_cli.config.load import Resolved, load_recipe
+from dfine_cli.config.schema import Recipe
 from dfine_cli.config.write import write_recipe
 from dfine_cli.config.yaml12 import render_value
 from dfine_cli.data.classes import ClassMap
@@ -30,7 +40,6 @@ class Survey:
     splits: dict[str, SplitFiles]
     summaries: dict[str, Summary]
     report: Report
-    facts: Facts
     resolved: Resolved
     reasons: dict[str, str]
     """Why a value was chosen, by dotted key."""
@@ -148,11 +157,11 @@ def look(
         write_json_files({place.json: c for place, c in zip(own.values(), contents, strict=True)})
         files |= {name: load_coco(place.json) for name, place in own.items()}
     splits = {**layout.splits, **own}
-    facts, resolved, reasons = _choose(layout, splits, files, kind, size, overrides)
+    resolved, reasons = _choose(layout, splits, files, kind, size, overrides)
     input_size = resolved.recipe.data.input_size
     summaries = {name: summarise(file, input_size) for name, file in files.items()}
     written = [place.json for place in own.values()]
-    return Survey(splits, summaries, report, facts, resolved, reasons, written)
+    return Survey(splits, summaries, report, resolved, reasons, written)
 
 
 def _own_splits(layout: Layout, stem: Path) -> dict[str, SplitFiles]:
@@ -176,8 +185,8 @@ def _choose(
     kind: Kind,
     size: str,
     overrides: Sequence[str],
-) -> tuple[Facts, Resolved, dict[str, str]]:
-    """What was seen, the recipe for it, and the reason of each value that is neither given nor from a recipe."""
+) -> tuple[Resolved, dict[str, str]]:
+    """The recipe for the data, and the reason of each value that is neither given nor from a recipe."""
     recipe = f"{kind}/{size}"
     given = {text.partition("=")[0].strip() for text in overrides}
     paths = [
@@ -187,12 +196,10 @@ def _choose(
     ]
     fixed = [f"name={render_value(_name(layout.root, size))}", *paths]
     base = load_recipe(recipe, [*fixed, *overrides]).recipe
-    seen = summarise(files["train"], base.data.input_size)
-    classes = ClassMap.build(files["train"].categories, base.categories.remap)
-    facts = Facts(
-        seen.images, seen.most_boxes, classes.names, classes.category_ids, _cpus(), seen.boxes_per_image
-    )
+    seen, facts = _facts(files["train"], base)
     choices = {"data.input_size": choose_input_size(seen.median_image), **choose(base, facts, kind)}
+    if kind == "finetune":
+        choices = {"start.weights": choose_start(size, facts), **choices}
     choices = {key: choice for key, choice in choices.items() if key not in given}
     epochs = choices.get("schedule.epochs", Choice(base.schedule.epochs, "")).value
     interval = choose_interval(int(str(epochs)))
@@ -200,13 +207,45 @@ def _choose(
         choices["evaluation.every"] = interval
     chosen = [f"{key}={render_value(choice.value)}" for key, choice in choices.items()]
     reasons = {key: choice.reason for key, choice in choices.items()}
-    return facts, load_recipe(recipe, [*fixed, *chosen, *overrides]), reasons
+    return load_recipe(recipe, [*fixed, *chosen, *overrides]), reasons
+
+
+def split_stem(data: Path, folder: Path) -> Path:
+    """Where in ``folder`` annotation files of an own split of ``data`` go: the same place for the same content."""
+    layout = find_layout(data)
+    digest = hashlib.sha256(layout.require("train").json.read_bytes()).hexdigest()[:8]
+    return folder / "splits" / f"{_plain_name(layout.root)}_{digest}"
+
+
+def start_for(recipe: Recipe) -> Choice:
+    """Published weights to begin with for a recipe that names its data.
+
+    Raises:
+        UsageError: It names none, or the annotations are not there.
+    """
+    if recipe.data.train_json is None:
+        raise UsageError(
+            "the config names no training data", "give a dataset, or a config written by `dfine init DATA`"
+        )
+    return choose_start(recipe.size, _facts(load_coco(recipe.data.train_json), recipe)[1])
+
+
+def _facts(train: CocoFile, recipe: Recipe) -> tuple[Summary, Facts]:
+    """The training data in figures, and those of them that choices are made from."""
+    seen = summarise(train, recipe.data.input_size)
+    classes = ClassMap.build(train.categories, recipe.categories.remap)
+    names, ids = classes.names, classes.category_ids
+    return seen, Facts(seen.images, seen.most_boxes, names, ids, _cpus(), seen.boxes_per_image)
 
 
 def _name(root: Path, size: str) -> str:
-    """Name of the run folder: that of the dataset, in plain characters, and the size."""
-    plain = re.sub(r"[^a-z0-9]+", "_", root.absolute().name.lower()).strip("_")
-    return f"{plain or 'data'}_{size}"
+    """Name of the run folder: that of the dataset and the size."""
+    return f"{_plain_name(root)}_{size}"
+
+
+def _plain_name(root: Path) -> str:
+    """Name of the dataset in plain characters."""
+    return re.sub(r"[^a-z0-9]+", "_", root.absolute().name.lower()).strip("_") or "data"
 
 
 def _cpus() -> int:

@@ -7,7 +7,7 @@ last; a later layer replaces single keys of an earlier one. Every mistake of all
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import ValidationError
 
-from dfine_cli.config.keys import KEYS, SECTIONS
+from dfine_cli.config.keys import KEYS, SECTIONS, flatten
 from dfine_cli.config.locate import display_name, find_recipe
 from dfine_cli.config.schema import Recipe
 from dfine_cli.config.yaml12 import parse_value, read_yaml, render_value
@@ -88,6 +88,25 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Resolved:
         raise UsageError("\n".join(problems), "all keys and their values: dfine train coco/s --show")
     origins = {k: values[k].origin if k in values else "default" for k in KEYS}
     return Resolved(recipe, origins, [n for layer in layers for n in layer.notes])
+
+
+def adjust(resolved: Resolved, values: Mapping[str, Any], origin: str) -> Resolved:
+    """The same recipe with other values.
+
+    Args:
+        resolved: The recipe.
+        values: By dotted key.
+        origin: Where they come from.
+
+    Raises:
+        UsageError: A value is not valid.
+    """
+    all_values = {k: Value(v, resolved.origins[k]) for k, v in flatten(resolved.recipe).items()}
+    all_values |= {k: Value(v, origin) for k, v in values.items()}
+    recipe, problems = _validate(all_values, resolved.recipe.name)
+    if recipe is None:
+        raise UsageError("\n".join(problems), "all keys and their values: dfine train coco/s --show")
+    return Resolved(recipe, {**resolved.origins, **dict.fromkeys(values, origin)}, resolved.notes)
 
 
 def _version_of(layer: _Layer) -> str | None:

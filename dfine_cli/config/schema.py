@@ -245,12 +245,6 @@ class Recipe(Section):
     run: Run = Run()
 
     @model_validator(mode="after")
-    def _there_is_a_start(self) -> "Recipe":
-        if self.start.weights is None and (self.start.class_map or self.start.freeze != "none"):
-            raise ValueError("start: class_map and freeze need start.weights")
-        return self
-
-    @model_validator(mode="after")
     def _phases_are_in_order(self) -> "Recipe":
         s = self.schedule
         if not s.warm_until <= max(s.warm_until, s.dense_until) <= s.refine_from:

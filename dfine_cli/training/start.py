@@ -69,10 +69,16 @@ def start_model(
 
     Raises:
         DfineError: The weights cannot be had.
-        UsageError: They are for another size, or for a model that the recipe does not describe.
+        UsageError: They are for another size, or for a model that the recipe does not describe; or the recipe
+            names none and says what to keep of them.
     """
     name = recipe.start.weights
     if name is None:
+        if recipe.start.class_map or recipe.start.freeze != "none":
+            raise UsageError(
+                "start.class_map and start.freeze are for a run that starts from weights",
+                "set start.weights, or leave them out",
+            )
         return None
     weights = open_weights(name, progress=progress)
     _require_size(weights, recipe)

@@ -1,14 +1,24 @@
-"""A dataset looked at before training: what is in it, and a recipe that fits it (``dfine init``)."""
+"""A dataset looked at before training: what is in it, and a recipe that fits it (``dfine init``, ``dfine finetune``)."""
 
+import hashlib
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dfine_cli.config.choose import Choice, Facts, choose, choose_input_size, choose_interval
+from dfine_cli.config.choose import (
+    Choice,
+    Facts,
+    Kind,
+    choose,
+    choose_input_size,
+    choose_interval,
+    choose_start,
+)
 from dfine_cli.config.load import Resolved, load_recipe
+from dfine_cli.config.schema import Recipe
 from dfine_cli.config.write import write_recipe
 from dfine_cli.config.yaml12 import render_value
 from dfine_cli.data.classes import ClassMap
@@ -78,15 +88,58 @@ def survey(
         UsageError: No dataset there, or a file is in the way.
         CheckError: The data has errors.
     """
-    base = load_recipe(f"finetune/{size}", overrides).recipe
+    if not force:
+        _refuse_overwriting([out])
+    found = look(
+        data,
+        out.with_suffix(""),
+        size=size,
+        overrides=overrides,
+        split=split,
+        force=force,
+        progress=progress,
+    )
+    write_recipe(found.resolved.recipe, out, found.reasons)
+    return replace(found, written=[*found.written, out])
+
+
+def look(
+    data: Path,
+    stem: Path,
+    *,
+    kind: Kind = "scratch",
+    size: str = "n",
+    overrides: Sequence[str] = (),
+    split: bool = True,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Survey:
+    """Look at a dataset, check it, and choose a recipe for it; only files of an own split are written.
+
+    Args:
+        data: A folder in one of the known layouts, or one annotation file.
+        stem: Where annotation files of an own split go: ``{stem}_train.json`` and ``{stem}_val.json``.
+        kind: Folder of the recipes to choose from.
+        size: Model size.
+        overrides: ``key=value`` texts that count more than what is chosen here.
+        split: Whether to split where there is no validation set.
+        force: Whether to write over files that are there.
+        progress: Called with images checked and images in all.
+
+    Raises:
+        UsageError: No dataset there, or a file is in the way.
+        CheckError: The data has errors.
+    """
+    base = load_recipe(f"{kind}/{size}", overrides).recipe
     layout = find_layout(data)
     layout.require("train")
-    own = _own_splits(layout, out) if layout.val is None else {}
+    own = _own_splits(layout, stem) if layout.val is None else {}
     if own and not split:
         raise UsageError(
             f"{layout.root}: there is no validation split", "leave --no-split out to hold out a fifth"
         )
-    _refuse_overwriting([out, *(files.json for files in own.values())], force)
+    if not force:
+        _refuse_overwriting([files.json for files in own.values()])
     files = {name: load_coco(place.json) for name, place in layout.splits.items()}
     classes = ClassMap.build(files["train"].categories, base.categories.remap)
     report = check(
@@ -100,26 +153,26 @@ def survey(
     report.raise_for_errors()
     if own:
         contents = split_coco(files["train"], VAL_SHARE, SPLIT_SEED)
+        stem.parent.mkdir(parents=True, exist_ok=True)
         write_json_files({place.json: c for place, c in zip(own.values(), contents, strict=True)})
         files |= {name: load_coco(place.json) for name, place in own.items()}
     splits = {**layout.splits, **own}
-    resolved, reasons = _choose(layout, splits, files, size, overrides)
-    write_recipe(resolved.recipe, out, reasons)
+    resolved, reasons = _choose(layout, splits, files, kind, size, overrides)
     input_size = resolved.recipe.data.input_size
     summaries = {name: summarise(file, input_size) for name, file in files.items()}
-    written = [*(place.json for place in own.values()), out]
+    written = [place.json for place in own.values()]
     return Survey(splits, summaries, report, resolved, reasons, written)
 
 
-def _own_splits(layout: Layout, out: Path) -> dict[str, SplitFiles]:
+def _own_splits(layout: Layout, stem: Path) -> dict[str, SplitFiles]:
     """Where the two halves of a dataset without validation split go."""
     images = layout.require("train").images
-    return {name: SplitFiles(out.with_name(f"{out.stem}_{name}.json"), images) for name in ("train", "val")}
+    return {name: SplitFiles(stem.with_name(f"{stem.name}_{name}.json"), images) for name in ("train", "val")}
 
 
-def _refuse_overwriting(paths: Sequence[Path], force: bool) -> None:
+def _refuse_overwriting(paths: Sequence[Path]) -> None:
     taken = [str(path) for path in paths if path.exists()]
-    if taken and not force:
+    if taken:
         raise UsageError(
             f"{', '.join(taken)}: is there already", "use --force to overwrite, or another --out"
         )
@@ -129,23 +182,24 @@ def _choose(
     layout: Layout,
     splits: dict[str, SplitFiles],
     files: dict[str, CocoFile],
+    kind: Kind,
     size: str,
     overrides: Sequence[str],
 ) -> tuple[Resolved, dict[str, str]]:
-    """The recipe for the data, and the reason of each value that is neither given nor from the recipe."""
-    recipe = f"finetune/{size}"
+    """The recipe for the data, and the reason of each value that is neither given nor from a recipe."""
+    recipe = f"{kind}/{size}"
     given = {text.partition("=")[0].strip() for text in overrides}
     paths = [
-        f"data.{name}_{kind}={render_value(str(value.absolute()))}"
+        f"data.{name}_{what}={render_value(str(value.absolute()))}"
         for name in ("train", "val")
-        for kind, value in splits[name]._asdict().items()
+        for what, value in splits[name]._asdict().items()
     ]
     fixed = [f"name={render_value(_name(layout.root, size))}", *paths]
     base = load_recipe(recipe, [*fixed, *overrides]).recipe
-    seen = summarise(files["train"], base.data.input_size)
-    classes = ClassMap.build(files["train"].categories, base.categories.remap)
-    facts = Facts(seen.images, seen.most_boxes, classes.names, classes.category_ids, _cpus())
-    choices = {"data.input_size": choose_input_size(seen.median_image), **choose(base, facts)}
+    seen, facts = _facts(files["train"], base)
+    choices = {"data.input_size": choose_input_size(seen.median_image), **choose(base, facts, kind)}
+    if kind == "finetune":
+        choices = {"start.weights": choose_start(size, facts), **choices}
     choices = {key: choice for key, choice in choices.items() if key not in given}
     epochs = choices.get("schedule.epochs", Choice(base.schedule.epochs, "")).value
     interval = choose_interval(int(str(epochs)))
@@ -156,10 +210,42 @@ def _choose(
     return load_recipe(recipe, [*fixed, *chosen, *overrides]), reasons
 
 
+def split_stem(data: Path, folder: Path) -> Path:
+    """Where in ``folder`` annotation files of an own split of ``data`` go: the same place for the same content."""
+    layout = find_layout(data)
+    digest = hashlib.sha256(layout.require("train").json.read_bytes()).hexdigest()[:8]
+    return folder / "splits" / f"{_plain_name(layout.root)}_{digest}"
+
+
+def start_for(recipe: Recipe) -> Choice:
+    """Published weights to begin with for a recipe that names its data.
+
+    Raises:
+        UsageError: It names none, or the annotations are not there.
+    """
+    if recipe.data.train_json is None:
+        raise UsageError(
+            "the config names no training data", "give a dataset, or a config written by `dfine init DATA`"
+        )
+    return choose_start(recipe.size, _facts(load_coco(recipe.data.train_json), recipe)[1])
+
+
+def _facts(train: CocoFile, recipe: Recipe) -> tuple[Summary, Facts]:
+    """The training data in figures, and those of them that choices are made from."""
+    seen = summarise(train, recipe.data.input_size)
+    classes = ClassMap.build(train.categories, recipe.categories.remap)
+    names, ids = classes.names, classes.category_ids
+    return seen, Facts(seen.images, seen.most_boxes, names, ids, _cpus(), seen.boxes_per_image)
+
+
 def _name(root: Path, size: str) -> str:
-    """Name of the run folder: that of the dataset, in plain characters, and the size."""
-    plain = re.sub(r"[^a-z0-9]+", "_", root.absolute().name.lower()).strip("_")
-    return f"{plain or 'data'}_{size}"
+    """Name of the run folder: that of the dataset and the size."""
+    return f"{_plain_name(root)}_{size}"
+
+
+def _plain_name(root: Path) -> str:
+    """Name of the dataset in plain characters."""
+    return re.sub(r"[^a-z0-9]+", "_", root.absolute().name.lower()).strip("_") or "data"
 
 
 def _cpus() -> int:

@@ -21,14 +21,14 @@ class Print(Monitor):
 
 
 def main(data: Path, *settings: str) -> Path:
-    """Train ``finetune/n`` on ``data``; returns the folder of the run."""
+    """Train ``scratch/n`` on ``data``; returns the folder of the run."""
     layout = find_layout(data)
     paths = [
         f"data.{name}_{key}={path}"
         for name in ("train", "val")
         for key, path in layout.require(name)._asdict().items()
     ]
-    recipe = load_recipe("finetune/n", [*paths, *settings]).recipe
+    recipe = load_recipe("scratch/n", [*paths, *settings]).recipe
     return train(recipe, Print()).folder
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +15,7 @@ from dfine_cli.data.classes import ClassMap
 from dfine_cli.errors import DfineError, MissingError
 from dfine_cli.model.dfine import DFINE, build_model
 from dfine_cli.model.postprocess import postprocess
+from dfine_cli.tensor_file import load_plain
 from dfine_cli.types import Detections, Size
 
 
@@ -107,43 +106,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         DfineError: The file is missing, cut off, of another tool or of another format version.
     """
-    if not path.is_file():
-        raise DfineError(f"{path}: no such file", "give a run folder or a file like weights/best.pt")
-    if not zipfile.is_zipfile(path):  # torch.save writes a ZIP archive, whose directory is at its end
-        raise _unreadable(path)
-    try:
-        file = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise DfineError(
-            f"{path}: it holds more than tensors and plain values, and is not read, as that could run code",
-            "use a checkpoint written by `dfine train`",
-        ) from error
-    except (RuntimeError, OSError, EOFError) as error:
-        raise DfineError(
-            f"{path}: cannot be read: {str(error).splitlines()[0]}", "use another copy"
-        ) from error
-    return _check_format(path, file)
-
-
-def _unreadable(path: Path) -> DfineError:
-    with path.open("rb") as file:
-        begins_as_zip = file.read(2) == b"PK"
-    if begins_as_zip:
-        return DfineError(
-            f"{path}: the file is cut off", "copy it again, or use another checkpoint of the run"
-        )
-    return DfineError(f"{path}: not a checkpoint", "use a file written by `dfine train`")
-
-
-def _check_format(path: Path, file: object) -> dict[str, Any]:
-    if not isinstance(file, dict) or keys.FORMAT_KEY not in file:
-        raise DfineError(f"{path}: a checkpoint of another tool", "use a file written by `dfine train`")
-    if file[keys.FORMAT_KEY] != keys.FORMAT:
-        raise DfineError(
-            f"{path}: checkpoint format {file[keys.FORMAT_KEY]}, this version reads format {keys.FORMAT}",
-            "update dfine-cli, or use the version that wrote the file",
-        )
-    return file
+    return keys.check_format(path, load_plain(path))
 
 
 def build_described(size: str, num_classes: int, input_size: Size, knobs: Mapping[str, Any]) -> DFINE:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dfine_cli import __version__
-from dfine_cli.cli import demo, init, train
+from dfine_cli.cli import demo, finetune, init, train
 from dfine_cli.cli import eval as eval_
 from dfine_cli.cli.console import print_error, print_out
 from dfine_cli.errors import DfineError, ExitCode
@@ -17,6 +17,7 @@ from dfine_cli.errors import DfineError, ExitCode
 COMMANDS: dict[str, Callable[..., None]] = {
     "init": init.command,
     "train": train.command,
+    "finetune": finetune.command,
     "eval": eval_.command,
     "demo": demo.command,
 }
@@ -53,7 +54,7 @@ def _root(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
 ) -> None:
-    """D-FINE object detectors on your own data: init, train, eval."""
+    """D-FINE object detectors on your own data: init, train, finetune, eval."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

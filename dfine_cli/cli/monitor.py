@@ -24,6 +24,11 @@ class ConsoleMonitor(Monitor):
             say(f"{name.ljust(width)}  {text}")
         self._started = time.monotonic()
 
+    def fetching(self, done: int, total: int | None, trouble: str = "") -> None:
+        """Show how far the download of the start weights is."""
+        of = f"/{total / 1e6:.1f}" if total else ""
+        self.status.update(f"downloading weights: {done / 1e6:.1f}{of} MB{trouble and f', {trouble}'}")
+
     def step(self, report: StepReport) -> None:
         """Show where the run is."""
         ap = "  -  " if self.ap is None else f"{self.ap:.3f}"

@@ -43,6 +43,9 @@ InputSizeOption = Annotated[
         "--input-size", metavar="N|H,W", help="Network input in pixels, multiples of 32: 640 or 384,640."
     ),
 ]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Build everything, take one step, and write no run folder.")
+]
 OutOption = Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")]
 

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dfine_cli.cli.console import print_json, print_next, print_out
 from dfine_cli.cli.options import (
     BatchOption,
     DeviceOption,
+    DryRunOption,
     EpochsOption,
     InputSizeOption,
     JsonOption,
@@ -20,19 +20,18 @@ from dfine_cli.cli.options import (
     parse_input_size,
     to_overrides,
 )
-from dfine_cli.cli.show import show_recipe, tell_notes
+from dfine_cli.cli.runs import rehearse_run, train_run
+from dfine_cli.cli.show import show_recipe
 from dfine_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from dfine_cli.config.load import Resolved
-    from dfine_cli.training.run import RunResult
     from dfine_cli.training.run_dir import RunDir
 
 
 def command(
     recipe: Annotated[
         str | None,
-        typer.Argument(metavar="RECIPE", help="A config file, or a shipped recipe such as finetune/n."),
+        typer.Argument(metavar="RECIPE", help="A config file, or a shipped recipe such as scratch/n."),
     ] = None,
     set_: SetOption = None,
     epochs: EpochsOption = None,
@@ -50,9 +49,7 @@ def command(
         typer.Option("--allow-changes", help="With --resume: accept other values than the run began with."),
     ] = False,
     show: ShowOption = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Build everything, take one step, and write no run folder.")
-    ] = False,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train a detector as a recipe says; Ctrl-C once saves and stops."""
@@ -78,9 +75,9 @@ def command(
     if show:
         show_recipe(resolved, as_json)
     elif dry_run:
-        _rehearse(resolved, as_json)
+        rehearse_run(resolved, as_json)
     else:
-        _train(resolved, run, as_json)
+        train_run(resolved, run, as_json)
 
 
 def _source(recipe: str | None, resume: Path | None) -> tuple["RunDir | None", str]:
@@ -96,43 +93,3 @@ def _source(recipe: str | None, resume: Path | None) -> tuple["RunDir | None", s
     from dfine_cli.training.run_dir import RunDir
 
     return RunDir(resume), str(resume / "recipe.yaml")
-
-
-def _rehearse(resolved: "Resolved", as_json: bool) -> None:
-    from dfine_cli.cli.monitor import ConsoleMonitor
-    from dfine_cli.training.run import rehearse
-
-    facts = rehearse(resolved.recipe, ConsoleMonitor())
-    if as_json:
-        print_json({"dry_run": facts})
-    else:
-        tell_notes(resolved)
-        for key, text in facts.items():
-            print_out(f"{key}: {text}")
-
-
-def _train(resolved: "Resolved", run: "RunDir | None", as_json: bool) -> None:
-    from dfine_cli.cli.monitor import ConsoleMonitor
-    from dfine_cli.training.run import train
-
-    tell_notes(resolved)
-    monitor = ConsoleMonitor()
-    try:
-        result = train(resolved.recipe, monitor, resume=run)
-    finally:
-        monitor.status.close()
-    _show(result, as_json)
-    print_next(f"dfine eval {result.folder}")
-
-
-def _show(result: "RunResult", as_json: bool) -> None:
-    row = result.best_row
-    if as_json:
-        print_json({"folder": result.folder, "best": result.best, "best_row": row, "rows": result.rows})
-        return
-    if "ap" in row:
-        print_out(
-            f"best: epoch {row['epoch'] + 1}, AP {row['ap']:.4f}, AP50 {row['ap50']:.4f} ({row['weights']} weights)"
-        )
-    print_out(f"weights: {result.best}")
-    print_out(f"run: {result.folder}")

@@ -1,15 +1,38 @@
-"""What ``dfine init`` decides from the data, each value with its reason; pure functions of a few figures."""
+"""What ``dfine init`` and ``dfine finetune`` decide from the data, each value with its reason.
+
+Pure functions of a few figures.
+"""
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from dfine_cli.config.schema import Optim, Recipe
 
-STEPS_WANTED = 4000
-"""Optimizer steps of a run: about where a small detector from scratch stops gaining quickly."""
-MOST_EPOCHS, FEWEST_EPOCHS = 150, 12
+Kind = Literal["scratch", "finetune"]
+"""Folder of the recipes: from nothing, or from weights that are there."""
+
+
+class Length(NamedTuple):
+    """How long a run of a kind is."""
+
+    steps: int
+    """Optimizer steps to aim at."""
+    most_epochs: int
+    fewest_epochs: int
+
+
+LENGTHS: dict[Kind, Length] = {
+    # About where a small detector from scratch stops gaining quickly.
+    "scratch": Length(4000, 150, 12),
+    # Backbone and encoder know how to see already; what is learned anew are rows of heads and a few layers.
+    "finetune": Length(1500, 80, 10),
+}
 MOST_EVALUATIONS = 50
+
+FEW_CLASSES = 5
+"""Up to so many classes count as few, and ``SIMPLE_SCENE`` objects an image as a simple scene."""
+SIMPLE_SCENE = 5.0
 
 
 @dataclass(frozen=True)
@@ -22,6 +45,7 @@ class Facts:
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     cpus: int
+    boxes_per_image: float = 0.0
 
 
 class Choice(NamedTuple):
@@ -50,20 +74,34 @@ def choose_input_size(median_image: tuple[int, int]) -> Choice:
     return Choice([side, side], f"images are {width}x{height} (median); {why}")
 
 
-def choose(base: Recipe, facts: Facts) -> dict[str, Choice]:
-    """Values by dotted key for a recipe whose other values are those of ``base``."""
+def choose(base: Recipe, facts: Facts, kind: Kind = "scratch") -> dict[str, Choice]:
+    """Values by dotted key for a recipe of a kind, whose other values are those of ``base``."""
     batches = _batches(base.optim, facts.train_images)
     optim = base.optim.model_copy(update={key.partition(".")[2]: c.value for key, c in batches.items()})
     choices = {
         "data.workers": Choice(min(8, facts.cpus), f"this machine has {facts.cpus} processor cores"),
         "categories.remap": Choice("auto", _tell_classes(facts)),
         **batches,
-        "schedule.epochs": _epochs(optim, facts.train_images),
+        "schedule.epochs": _epochs(optim, facts.train_images, LENGTHS[kind]),
     }
     if facts.most_boxes > base.model.num_queries:
         queries = math.ceil(1.1 * facts.most_boxes / 100) * 100
         choices["model.num_queries"] = Choice(queries, f"one image has {facts.most_boxes} objects")
     return choices
+
+
+def choose_start(size: str, facts: Facts) -> Choice:
+    """Published weights of a size to begin with, as their authors advise.
+
+    Those from Objects365 are better for complex scenes, but may overfit where a few simple classes are to be
+    found, for which COCO alone is advised. Size N is published for COCO only.
+    """
+    if size == "n":
+        return Choice("n/coco", "size N is published for COCO only")
+    seen = f"{len(facts.class_names)} classes and {facts.boxes_per_image:.1f} objects an image"
+    if len(facts.class_names) <= FEW_CLASSES and facts.boxes_per_image <= SIMPLE_SCENE:
+        return Choice(f"{size}/coco", f"{seen} are simple: weights from Objects365 may overfit on them")
+    return Choice(f"{size}/obj2coco", f"{seen} are complex: Objects365 before COCO has seen more of the kind")
 
 
 def choose_interval(epochs: int) -> Choice | None:
@@ -91,17 +129,17 @@ def _batches(optim: Optim, images: int) -> dict[str, Choice]:
     return {"optim.batch": half, "optim.nominal_batch": half}
 
 
-def _epochs(optim: Optim, images: int) -> Choice:
+def _epochs(optim: Optim, images: int, length: Length) -> Choice:
     each = steps_per_epoch(optim, images)
-    epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(STEPS_WANTED / each)))
+    epochs = min(length.most_epochs, max(length.fewest_epochs, round(length.steps / each)))
     limits = {
-        MOST_EPOCHS: f", but at most {MOST_EPOCHS} epochs",
-        FEWEST_EPOCHS: f", but at least {FEWEST_EPOCHS}",
+        length.most_epochs: f", but at most {length.most_epochs} epochs",
+        length.fewest_epochs: f", but at least {length.fewest_epochs}",
     }
     return Choice(
         epochs,
         f"{images} images at {_images_per_step(optim)} a step are {each} steps an epoch, {epochs * each} in all; "
-        f"the aim is {STEPS_WANTED} steps{limits.get(epochs, '')}",
+        f"the aim is {length.steps} steps{limits.get(epochs, '')}",
     )
 
 

@@ -6,7 +6,8 @@ last; a later layer replaces single keys of an earlier one. Every mistake of all
 
 import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,13 +17,14 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from dfine_cli.config.keys import KEYS, SECTIONS
+from dfine_cli.config.keys import KEYS, SECTIONS, flatten
 from dfine_cli.config.locate import display_name, find_recipe
 from dfine_cli.config.schema import LONGEST_SIDE, SIDE_STEP, Recipe
 from dfine_cli.config.yaml12 import parse_value, read_yaml, render_value
 from dfine_cli.errors import UsageError
 
 MOST_PARENTS = 3
+_WEIGHTS_NAME = re.compile(r"(?:[nsmlx]|b\d)/[^./\\]+", re.IGNORECASE)
 _DATA_PATHS = ("data.train_json", "data.train_images", "data.val_json", "data.val_images")
 _OLD_REMAP = ("remap_mscoco_category", "data.remap_mscoco_category")
 _NOT_KEYS = {"num_classes": "the classes are read from the annotation file; leave it out"}
@@ -73,7 +75,8 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Resolved:
     Raises:
         UsageError: With one line per mistake, or the file is missing or not YAML.
     """
-    layers = [*_read_chain(source), _read_overrides(overrides)]
+    options = _read_overrides(overrides)
+    layers = [*_read_chain(source, _version_of(options)), options]
     for layer in layers:
         _translate_remap(layer)
         _resolve_paths(layer)
@@ -88,11 +91,36 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Resolved:
     return Resolved(recipe, origins, [n for layer in layers for n in layer.notes])
 
 
-def _read_chain(source: str | Path) -> list[_Layer]:
-    """The file and its parents, furthest first."""
+def adjust(resolved: Resolved, values: Mapping[str, Any], origin: str) -> Resolved:
+    """The same recipe with other values.
+
+    Args:
+        resolved: The recipe.
+        values: By dotted key.
+        origin: Where they come from.
+
+    Raises:
+        UsageError: A value is not valid.
+    """
+    all_values = {k: Value(v, resolved.origins[k]) for k, v in flatten(resolved.recipe).items()}
+    all_values |= {k: Value(v, origin) for k, v in values.items()}
+    recipe, problems = _validate(all_values, resolved.recipe.name)
+    if recipe is None:
+        raise UsageError("\n".join(problems), "all keys and their values: dfine train coco/s --show")
+    return Resolved(recipe, {**resolved.origins, **dict.fromkeys(values, origin)}, resolved.notes)
+
+
+def _version_of(layer: _Layer) -> str | None:
+    """The version that a layer names; whether there is such a version is for the schema to say."""
+    value = layer.values.get("version")
+    return str(value.value) if value else None
+
+
+def _read_chain(source: str | Path, version: str | None) -> list[_Layer]:
+    """The file and its parents, furthest first; the nearest version that is named is that of all parents."""
     layers: list[_Layer] = []
     seen: list[Path] = []
-    path = find_recipe(source)
+    path = find_recipe(source, version=version)
     while True:
         if path.resolve() in seen:
             chain = " -> ".join(display_name(p) for p in [*seen, path.resolve()])
@@ -105,6 +133,7 @@ def _read_chain(source: str | Path) -> list[_Layer]:
             )
         layer, parent = _read_file(path)
         layers.insert(0, layer)
+        version = version or _version_of(layer)
         if parent is None:
             return layers
         if not isinstance(parent.value, str):
@@ -113,7 +142,7 @@ def _read_chain(source: str | Path) -> list[_Layer]:
                 "for example `extends: coco/s`",
             )
         try:
-            path = find_recipe(parent.value, path.parent)
+            path = find_recipe(parent.value, path.parent, version)
         except UsageError as error:
             raise UsageError(f"{parent.origin}: `extends`: {error.message}", error.hint) from None
 
@@ -128,7 +157,7 @@ def _read_file(path: Path) -> tuple[_Layer, Value | None]:
     except yaml.YAMLError as error:
         raise UsageError(f"{name}{_explain(error)}", "check indentation, colons and quotes there") from None
     if content is None:
-        raise UsageError(f"{name}: the file is empty", "write at least `extends: finetune/n`")
+        raise UsageError(f"{name}: the file is empty", "write at least `extends: scratch/n`")
     if not isinstance(content, dict):
         raise UsageError(f"{name}:1: a recipe is a mapping of keys to values", "for example `size: n`")
     values = {k: Value(v, f"{name}:{lines[k]}") for k, v in _flatten(content).items()}
@@ -197,6 +226,15 @@ def _resolve_paths(layer: _Layer) -> None:
         if isinstance(value, str) and value:
             absolute = os.path.abspath(layer.folder / Path(value).expanduser())  # noqa: PTH100 keeps symlinks
             layer.values[key] = Value(absolute, origin)
+    weights, origin = layer.values.get("start.weights", (None, ""))
+    if isinstance(weights, str) and is_weights_path(weights):
+        absolute = os.path.abspath(layer.folder / Path(weights).expanduser())  # noqa: PTH100 keeps symlinks
+        layer.values["start.weights"] = Value(absolute, origin)
+
+
+def is_weights_path(text: str) -> bool:
+    """Whether a value of ``start.weights`` is a path; otherwise it is the name of published weights."""
+    return not _WEIGHTS_NAME.fullmatch(text)
 
 
 def _refuse_unknown(layer: _Layer) -> None:

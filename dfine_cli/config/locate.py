@@ -16,26 +16,31 @@ def recipes_folder() -> Path:
 
 
 def recipe_names() -> list[str]:
-    """Names of the shipped recipes that can be trained, such as ``coco/s``."""
+    """Names of the shipped recipes that can be trained, such as ``coco/s``; old versions are not listed."""
     folder = recipes_folder()
-    return [p.relative_to(folder).with_suffix("").as_posix() for p in sorted(folder.glob("*/*.yaml"))]
+    found = [p.relative_to(folder).with_suffix("") for p in sorted(folder.glob("*/*.yaml"))]
+    return [path.as_posix() for path in found if path.name != "base"]
 
 
-def find_recipe(source: str | Path, beside: Path | None = None) -> Path:
+def find_recipe(source: str | Path, beside: Path | None = None, version: str | None = None) -> Path:
     """The file of a recipe.
+
+    Recipes that have changed since a version are kept as they were in a folder of its name.
 
     Args:
         source: Name of a shipped recipe, or a path.
         beside: Folder that a relative path starts from; the current one by default.
+        version: Version whose recipe a name stands for; the newest by default.
 
     Raises:
         UsageError: There is no such recipe.
     """
     shipped = recipes_folder() / f"{source}.yaml"
+    kept = recipes_folder() / str(version) / f"{source}.yaml"
     path = (beside or Path()) / Path(source).expanduser()
     is_name = isinstance(source, str) and not source.startswith((".", "/", "~")) and "\\" not in source
     if is_name and path.suffix not in _SUFFIXES and shipped.is_file():
-        return shipped
+        return kept if kept.is_file() else shipped
     if path.is_file():
         return path
     if path.is_dir():

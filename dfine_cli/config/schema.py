@@ -53,6 +53,19 @@ class Categories(Section):
     """auto: contiguous indices from the file; coco80: the official 80-class table; none: ids are indices 0..C-1."""
 
 
+class Start(Section):
+    """Weights that the run begins with, and what is kept of them."""
+
+    weights: str | None = None
+    """Name of published weights such as s/obj2coco, or a file; none trains from scratch."""
+    head: Literal["transfer", "fresh"] = "transfer"
+    """Carry the rows of the class heads over by class name, or start all of them fresh."""
+    class_map: tuple[str, ...] = ()
+    """Entries mine=theirs that count more than the names; mine=none starts a class fresh."""
+    freeze: Literal["none", "backbone", "encoder", "all-but-head"] = "none"
+    """What is not trained: the backbone; it and the encoder; all but the score and box heads."""
+
+
 class Model(Section):
     """Knobs of the network; sizes themselves are rows in ``model.sizes``."""
 
@@ -149,6 +162,8 @@ class Schedule(Section):
     """End of the phase with mosaic."""
     refine_from: Share = 1.0
     """Start of the last phase, without augmentation and multi-scale."""
+    early_stop: CountOrZero = 0
+    """Epochs without a better AP until the run goes on to its last phase, and in that until it ends; 0: never."""
     reload_best: bool = False
     """Two stages as published: in the last phase go back to the best weights before it whenever AP does not rise."""
 
@@ -214,14 +229,15 @@ class Run(Section):
 class Recipe(Section):
     """A complete run."""
 
-    version: Literal["2026.1"] = "2026.1"
-    """Version of the recipe; an old file keeps its old behaviour."""
+    version: Literal["2026.1", "2026.2"] = "2026.2"
+    """Version of the recipe; a file that names an old one keeps its old behaviour."""
     name: str = "run"
     """Name of the run folder."""
     size: SizeName = "n"
     """Model size."""
     data: Data = Data()
     categories: Categories = Categories()
+    start: Start = Start()
     model: Model = Model()
     loss: Loss = Loss()
     optim: Optim = Optim()

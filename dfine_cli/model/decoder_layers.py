@@ -179,7 +179,9 @@ class DecoderStack(nn.Module):
         self.update_bin_offsets()
 
     def update_bin_offsets(self) -> None:
-        """Compute W(n) anew from ``up`` and ``reg_scale``."""
+        """Compute W(n) anew from ``up`` and ``reg_scale``; on the meta device there are no values to do it from."""
+        if self.up.is_meta:
+            return
         offsets = weighting(self.bins, self.up.item(), self.reg_scale.item(), self.bin_offsets.dtype)
         self.bin_offsets.copy_(offsets)
 

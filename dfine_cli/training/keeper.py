@@ -2,8 +2,9 @@
 
 from dfine_cli.config.schema import Recipe
 from dfine_cli.data.classes import ClassMap
-from dfine_cli.phases import Phase, Phases
+from dfine_cli.phases import Phase
 from dfine_cli.training.checkpoint import load_state, save_checkpoint, save_weights
+from dfine_cli.training.early_stop import EarlyStop
 from dfine_cli.training.monitor import Monitor, Row
 from dfine_cli.training.run_dir import RunDir
 from dfine_cli.training.state import TrainState
@@ -17,12 +18,13 @@ class Keeper:
     """
 
     def __init__(
-        self, recipe: Recipe, classes: ClassMap, run: RunDir, phases: Phases, monitor: Monitor
+        self, recipe: Recipe, classes: ClassMap, run: RunDir, early_stop: EarlyStop, monitor: Monitor
     ) -> None:
         self.recipe = recipe
         self.classes = classes
         self.run = run
-        self.phases = phases
+        self.phases = early_stop.phases
+        self.early_stop = early_stop
         self.monitor = monitor
         self.two_stages = recipe.schedule.reload_best
 
@@ -43,13 +45,16 @@ class Keeper:
             c.best_since_reload = max(c.best_since_reload, ap)
         unscored_so_far = ap is None and c.best < 0
         if unscored_so_far or (ap is not None and ap > c.best):
-            c.best = c.best if ap is None else ap
+            if ap is not None:
+                c.best, c.best_epoch = ap, c.epoch - 1
             save_weights(self.run.best, state, self.recipe, self.classes, row)
             if self.two_stages and not refining:
                 save_checkpoint(self.run.stage_one, state, self.recipe, self.classes, row)
         if self.two_stages and refining and ap is not None and not improved:
             self._reload(state)
             c.best_since_reload = -1.0
+        if ap is not None and (text := self.early_stop.move_on(c)):
+            self.monitor.note(text)
         self.save_last(state, row)
 
     def save_last(self, state: TrainState, row: Row) -> None:

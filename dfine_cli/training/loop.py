@@ -82,7 +82,7 @@ def fit(state: TrainState, plan: Plan, tools: Tools) -> list[Row]:
 def train_epoch(state: TrainState, plan: Plan, tools: Tools) -> Row:
     """One pass over the training data, from where the counters are."""
     c, phase = state.counters, plan.phases.at(state.counters.epoch)
-    state.model.train()
+    state.train_mode()
     tools.clock.start_epoch()
     batches = tools.loader.epoch(c.epoch, phase, start=c.batch)
     for group in groups(tools.clock.waits(batches), accumulation(plan.recipe.optim)):

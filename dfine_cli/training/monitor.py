@@ -35,6 +35,9 @@ class Monitor:
     def started(self, facts: dict[str, str]) -> None:
         """The run is about to begin; ``facts`` say with what."""
 
+    def fetching(self, done: int, total: int | None, trouble: str = "") -> None:
+        """So many of ``total`` bytes of the start weights are here; ``trouble`` says what is being waited for."""
+
     def step(self, report: StepReport) -> None:
         """An optimizer step is done."""
 

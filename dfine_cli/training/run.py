@@ -17,12 +17,15 @@ from dfine_cli.config.schema import Recipe
 from dfine_cli.data.loader import TrainLoader
 from dfine_cli.errors import UsageError
 from dfine_cli.losses.criterion import build_criterion
+from dfine_cli.model.dfine import DFINE
 from dfine_cli.phases import Phases
 from dfine_cli.training import checkpoint
 from dfine_cli.training.clock import Clock
 from dfine_cli.training.curves import write_curves
 from dfine_cli.training.dataset import TrainingData, open_data
+from dfine_cli.training.early_stop import EarlyStop
 from dfine_cli.training.ema import Ema, decay_of, start_share
+from dfine_cli.training.freeze import freeze
 from dfine_cli.training.guard import Guard
 from dfine_cli.training.interrupt import stop_on_signal
 from dfine_cli.training.keeper import Keeper
@@ -36,7 +39,9 @@ from dfine_cli.training.precision import choose_precision
 from dfine_cli.training.run_dir import RunDir
 from dfine_cli.training.score import Scorer
 from dfine_cli.training.sinks import Recorder, Sink, open_tensorboard
+from dfine_cli.training.start import StartReport, start_model
 from dfine_cli.training.state import TrainState
+from dfine_cli.training.timeline import draw
 
 MOST_START_WEIGHTS = 0.1
 """Largest share of the start weights that the average may still hold at the end of a run."""
@@ -49,6 +54,8 @@ class RunResult:
     folder: Path
     best: Path
     rows: list[Row]
+    start: StartReport | None = None
+    """What it began with; None from scratch and where it was resumed."""
 
     @property
     def best_row(self) -> Row:
@@ -66,6 +73,7 @@ class Setup:
     loader: TrainLoader
     plan: Plan
     state: TrainState
+    start: StartReport | None
 
     def facts(self) -> dict[str, str]:
         """What the run consists of, in words, for the start of the log."""
@@ -87,11 +95,20 @@ class Setup:
             "phases": f"{timeline} (epochs)",
             "batch": f"{effective_batch(optim)} = {optim.batch} x {accumulation(optim)}",
             "lr": f"{rates} (scaled by {lr_scale(optim):.3g} for the batch), {self.recipe.schedule.curve}",
+            **draw(self.recipe, plan.phases, plan.steps_per_epoch),
         }
 
 
-def set_up(recipe: Recipe, monitor: Monitor, objectives: Sequence[Objective] = ()) -> Setup:
+def set_up(
+    recipe: Recipe, monitor: Monitor, objectives: Sequence[Objective] = (), *, start: bool = True
+) -> Setup:
     """Build everything that a run needs and check that it makes sense.
+
+    Args:
+        recipe: The run.
+        monitor: Who listens.
+        objectives: More objectives beside detection.
+        start: Load the weights that the recipe starts from; not where others will take their place.
 
     Raises:
         DfineError: Data, recipe or device do not allow the run.
@@ -118,7 +135,13 @@ def set_up(recipe: Recipe, monitor: Monitor, objectives: Sequence[Objective] = (
         precision=choose_precision(recipe.optim.amp, device),
     )
     _refuse_start_weights(recipe, plan)
-    return Setup(recipe, data, loader, plan, _build_state(recipe, plan, data, objectives))
+    if schedule.early_stop and data.val is None:
+        raise UsageError(
+            "schedule.early_stop waits for a better AP, but there is no validation set",
+            "set data.val_json and data.val_images, or leave early_stop out",
+        )
+    model, report = _build_model(recipe, data, monitor, start)
+    return Setup(recipe, data, loader, plan, _build_state(recipe, plan, model, objectives), report)
 
 
 def train(
@@ -141,7 +164,7 @@ def train(
         Interrupted: Ctrl-C; the run can be resumed.
     """
     monitor = monitor or Monitor()
-    setup = set_up(recipe, monitor, objectives)
+    setup = set_up(recipe, monitor, objectives, start=resume is None)
     run = resume or RunDir.create(recipe)
     if resume:
         checkpoint.load_state(run.last, setup.state)
@@ -151,11 +174,12 @@ def train(
         sinks.append(open_tensorboard(run.path / "tensorboard"))
     monitor.started({**setup.facts(), "folder": str(run.path)})
     recorder = Recorder(monitor, sinks)
+    early_stop = EarlyStop(recipe.schedule.early_stop, setup.plan.phases, setup.plan.steps_per_epoch)
     with stop_on_signal() as stop:
         tools = Tools(
             loader=setup.loader,
             score=Scorer(recipe, setup.data, setup.plan.device, monitor),
-            keeper=Keeper(recipe, setup.data.classes, run, setup.plan.phases, monitor),
+            keeper=Keeper(recipe, setup.data.classes, run, early_stop, monitor),
             guard=Guard(run.path / "not_finite", setup.state.counters.skipped),
             clock=Clock(setup.plan.device),
             monitor=recorder,
@@ -165,7 +189,7 @@ def train(
             fit(setup.state, setup.plan, tools)
         finally:
             setup.loader.close()
-    return RunResult(run.path, run.best, run.rows())
+    return RunResult(run.path, run.best, run.rows(), setup.start)
 
 
 def rehearse(recipe: Recipe, monitor: Monitor | None = None) -> dict[str, str]:
@@ -185,7 +209,7 @@ def rehearse(recipe: Recipe, monitor: Monitor | None = None) -> dict[str, str]:
     finally:
         setup.loader.close()
     started = time.perf_counter()
-    setup.state.model.train()
+    setup.state.train_mode()
     on_device = [to_device(b, setup.plan.device) for b in batches]
     with TemporaryDirectory() as folder:
         losses = train_step(setup.state, setup.plan, Guard(Path(folder)), on_device)
@@ -205,20 +229,28 @@ def _refuse_start_weights(recipe: Recipe, plan: Plan) -> None:
         )
 
 
-def _build_state(
-    recipe: Recipe, plan: Plan, data: TrainingData, objectives: Sequence[Objective]
-) -> TrainState:
-    model = build_described(
-        recipe.size, len(data.classes), recipe.data.input_size, recipe.model.model_dump()
-    ).to(plan.device)
+def _build_model(
+    recipe: Recipe, data: TrainingData, monitor: Monitor, start: bool
+) -> tuple[DFINE, StartReport | None]:
+    """The model with the weights that it starts from, on the CPU, and what is to be said about them."""
+    model = build_described(recipe.size, len(data.classes), recipe.data.input_size, recipe.model.model_dump())
+    report = start_model(model, recipe, data.classes.names, monitor.fetching) if start else None
+    for line in report.tell() if report else ():
+        monitor.note(line)
+    return model, report
+
+
+def _build_state(recipe: Recipe, plan: Plan, model: DFINE, objectives: Sequence[Objective]) -> TrainState:
+    model.to(plan.device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     detection = build_criterion(
         recipe.loss,
-        num_classes=len(data.classes),
+        num_classes=model.num_classes,
         reg_max=recipe.model.bins,
         up=recipe.model.weighting_a,
         reg_scale=model.reg_scale,
     )
+    frozen_norms = freeze(model, recipe.start.freeze)
     ema = Ema(model, decay_of(recipe.ema, plan.total_steps))
     if recipe.run.compile:
         model.compile()
@@ -228,4 +260,5 @@ def _build_state(
         optimizer=build_optimizer(model, recipe.optim, recipe.size),
         scaler=plan.precision.scaler(),
         objectives=[Detection(detection), *objectives],
+        frozen_norms=frozen_norms,
     )

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import AdamW
 
 from dfine_cli.model.dfine import DFINE
@@ -26,6 +27,8 @@ class Counters:
     """Steps left out because they were not finite."""
     best: float = -1.0
     """Best AP of the run."""
+    best_epoch: int = -1
+    """Epoch that reached it, counted from 0."""
     best_since_reload: float = -1.0
     """Best AP since weights were last reloaded (two-stage recipes)."""
 
@@ -43,8 +46,16 @@ class TrainState:
     optimizer: AdamW
     scaler: torch.amp.GradScaler
     objectives: list[Objective]
+    frozen_norms: list[nn.Module] = field(default_factory=list)
+    """Batch norms of frozen parts, which keep their statistics."""
     counters: Counters = field(default_factory=Counters)
     means: Mean = field(default_factory=Mean)
     """Loss terms of the epoch in progress; the total is called ``loss``."""
     best_weights: str = "ema"
     """Which weights scored better last: ``"ema"`` or ``"model"``."""
+
+    def train_mode(self) -> None:
+        """Put the model into training mode, all but what is frozen."""
+        self.model.train()
+        for norm in self.frozen_norms:
+            norm.eval()

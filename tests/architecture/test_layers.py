@@ -9,17 +9,18 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "dfine_cli"
 FILES = sorted(PACKAGE.rglob("*.py"))
-LEAF = {"__version__", "errors", "types", "boxes", "phases", "optional", "checkpoint_format"}
+LEAF = {"__version__", "errors", "types", "boxes", "phases", "optional", "checkpoint_format", "tensor_file"}
 MAY_IMPORT = {  # layer: what it may import beside itself; a dotted entry is one module only
     **{name: {"errors"} for name in LEAF},
     "config": {"errors", "phases"},
     "model": LEAF,
     "data": LEAF | {"config.schema"},
     "losses": LEAF | {"config.schema", "model.fdr"},
-    "backends": LEAF | {"model", "data.preprocess", "data.classes"},
+    "zoo": LEAF | {"model", "data.classes"},
+    "backends": LEAF | {"model", "data.preprocess", "data.classes", "zoo"},
     "evaluation": LEAF | {"data", "backends"},
     "training": LEAF
-    | {"config", "model", "data", "losses", "evaluation", "visualize", "backends.torch_backend"},
+    | {"config", "model", "data", "losses", "evaluation", "visualize", "zoo", "backends.torch_backend"},
     "export": LEAF | {"model", "backends", "evaluation"},
     "bench": LEAF | {"backends"},
     "visualize": LEAF | {"data", "backends", "evaluation"},

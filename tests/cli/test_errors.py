@@ -82,7 +82,7 @@ def test_a_file_that_cannot_be_opened_is_no_bug(run: Run, failing: Callable[[Bas
         (("init",), "Missing argument 'DATA'"),
         (("init", ".", "--epochs", "many"), "--epochs"),
         (("init", ".", "--input-size", "a"), "--input-size a: must be one number or height,width"),
-        (("init", ".", "--size", "q"), "there is no recipe `finetune/q`"),
+        (("init", ".", "--size", "q"), "there is no recipe `scratch/q`"),
         (("init", ".", "--set", "optim.lrr=1"), "unknown key `optim.lrr` - did you mean `lr`?"),
         (("init", ".", "--set", "optim.lr=-1"), "`optim.lr` = -1: Input should be greater than 0"),
     ],

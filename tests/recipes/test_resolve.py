@@ -1,15 +1,19 @@
 """Every shipped recipe resolves, and the COCO ones say what was published."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from dfine_cli.config.load import load_recipe
 from dfine_cli.config.locate import recipe_names, recipes_folder
+from dfine_cli.config.schema import Start
 from dfine_cli.config.write import write_recipe
+from dfine_cli.errors import UsageError
 from dfine_cli.phases import Phase, Phases
 
 FILES = sorted(recipes_folder().rglob("*.yaml"))
+KINDS = ("finetune", "scratch")
 COCO = {  # epochs, first epoch of the last phase, repeats of the base size, batches, rates, decay
     "n": (160, 148, 0, 128, 256, 8e-4, 4e-4, 1e-4),
     "s": (132, 120, 20, 32, 64, 2e-4, 1e-4, 1e-4),
@@ -20,8 +24,10 @@ COCO = {  # epochs, first epoch of the last phase, repeats of the base size, bat
 
 
 def test_the_recipes_are_all_there() -> None:
-    assert len(FILES) == 11
-    assert recipe_names() == [f"{kind}/{size}" for kind in ("coco", "finetune") for size in "lmnsx"]
+    assert len(FILES) == 22
+    assert recipe_names() == [
+        f"{kind}/{size}" for kind in ("coco", "finetune", "scratch") for size in "lmnsx"
+    ]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(recipes_folder()).as_posix())
@@ -36,7 +42,7 @@ def test_a_recipe_resolves_and_round_trips(path: Path, tmp_path: Path) -> None:
 def test_a_recipe_opens_with_the_command_that_runs_it(name: str) -> None:
     lines = (recipes_folder() / f"{name}.yaml").read_text().splitlines()
     comment = [line for line in lines if line.startswith("#")]
-    assert any("dfine train" in line for line in comment[:5])
+    assert any("dfine train" in line or "dfine finetune" in line for line in comment[:5])
     kind, _, size = name.partition("/")
     recipe = load_recipe(name).recipe
     assert (recipe.name, recipe.size) == (f"{kind}_{size}", size)
@@ -68,8 +74,9 @@ def test_coco_is_as_published(size: str) -> None:
 
 
 @pytest.mark.parametrize("size", "nsmlx")
-def test_finetune_lengths_are_shares_of_the_run(size: str) -> None:
-    r = load_recipe(f"finetune/{size}").recipe
+@pytest.mark.parametrize("kind", KINDS)
+def test_lengths_for_own_data_are_shares_of_the_run(kind: str, size: str) -> None:
+    r = load_recipe(f"{kind}/{size}").recipe
     assert r.schedule.curve == "cosine"
     assert r.schedule.warmup_share is not None and r.schedule.warmup_share <= 0.2
     assert r.ema.share is not None and r.ema.share <= 0.05
@@ -79,7 +86,8 @@ def test_finetune_lengths_are_shares_of_the_run(size: str) -> None:
 
 
 @pytest.mark.parametrize("size", "smlx")
-def test_finetune_sizes_differ_only_in_their_rows(size: str) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_sizes_differ_only_in_their_rows(kind: str, size: str) -> None:
     def rest(name: str) -> object:
         recipe = load_recipe(name).recipe
         rows = {"lr": 1.0, "backbone_lr": 1.0, "clip_norm": 0.0}
@@ -87,4 +95,45 @@ def test_finetune_sizes_differ_only_in_their_rows(size: str) -> None:
             update={"name": "", "size": "n", "optim": recipe.optim.model_copy(update=rows)}
         )
 
-    assert rest(f"finetune/{size}") == rest("finetune/n")
+    assert rest(f"{kind}/{size}") == rest(f"{kind}/n")
+
+
+@pytest.mark.parametrize("size", "nsmlx")
+def test_fine_tuning_has_lower_rates_than_training_from_scratch(size: str) -> None:
+    tuned, scratch = (load_recipe(f"{kind}/{size}").recipe.optim for kind in KINDS)
+    assert tuned.batch == scratch.batch
+    assert tuned.lr < scratch.lr / 2 and tuned.backbone_lr < scratch.backbone_lr / 2
+
+
+@pytest.mark.parametrize("size", "nsmlx")
+def test_an_old_config_keeps_the_values_of_its_version(size: str, tmp_path: Path) -> None:
+    """What ``extends: finetune/…`` meant in 2026.1, recorded then; keys that came later are at rest."""
+    recorded = json.loads((Path(__file__).parent / "finetune_2026.1.json").read_text())[size]
+    old = tmp_path / "old.yaml"
+    old.write_text(f'version: "2026.1"\nextends: finetune/{size}\n')
+    for recipe in (
+        load_recipe(old).recipe,
+        load_recipe(f"finetune/{size}", ["version='2026.1'"]).recipe,
+        load_recipe(f"2026.1/finetune/{size}").recipe,
+    ):
+        found = recipe.model_dump(mode="json")
+        for section, values in recorded.items():
+            if isinstance(values, dict):
+                assert {k: found[section][k] for k in values} == values
+            else:
+                assert found[section] == values
+        assert recipe.start == Start() and recipe.schedule.early_stop == 0
+    assert load_recipe(f"finetune/{size}").recipe.optim.lr != recorded["optim"]["lr"]
+
+
+def test_a_run_of_an_old_config_is_pinned_to_its_version(tmp_path: Path) -> None:
+    recipe = load_recipe("finetune/n", ["version='2026.1'"]).recipe
+    write_recipe(recipe, tmp_path / "recipe.yaml")
+    assert load_recipe(tmp_path / "recipe.yaml").recipe == recipe
+    assert 'version: "2026.1"' in (tmp_path / "recipe.yaml").read_text().replace("'", '"')
+
+
+def test_an_unknown_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "new.yaml").write_text('version: "2031.7"\nextends: finetune/n\n')
+    with pytest.raises(UsageError, match=r"new\.yaml:1: `version` = .*2031\.7"):
+        load_recipe(tmp_path / "new.yaml")

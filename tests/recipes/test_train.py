@@ -24,7 +24,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_recipes_are_here() -> None:
-    assert len(RECIPES) == 10
+    assert len(RECIPES) == 15
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -1,18 +1,20 @@
-"""Values that ``dfine init`` chooses."""
+"""Values that ``dfine init`` and ``dfine finetune`` choose."""
 
 import pytest
 
 from dfine_cli.config.choose import (
-    STEPS_WANTED,
+    LENGTHS,
     Facts,
+    Kind,
     choose,
     choose_input_size,
     choose_interval,
+    choose_start,
     steps_per_epoch,
 )
 from dfine_cli.config.load import load_recipe
 
-BASE = load_recipe("finetune/n").recipe
+BASE = load_recipe("scratch/n").recipe
 
 
 def facts(images: int, most_boxes: int = 10, cpus: int = 4) -> Facts:
@@ -35,17 +37,19 @@ def test_input_size(median: tuple[int, int], side: int) -> None:
 
 
 @pytest.mark.parametrize("images", [1, 2, 31, 205, 1000, 5000, 118_000])
-def test_a_run_has_a_sensible_number_of_steps(images: int) -> None:
-    choices = choose(BASE, facts(images))
+@pytest.mark.parametrize("kind", LENGTHS)
+def test_a_run_has_a_sensible_number_of_steps(images: int, kind: Kind) -> None:
+    length = LENGTHS[kind]
+    choices = choose(BASE, facts(images), kind)
     keys = ("optim.batch", "optim.nominal_batch")
     update = {key.partition(".")[2]: choices[key].value for key in keys if key in choices}
     optim = BASE.optim.model_copy(update=update)
     epochs = choices["schedule.epochs"].value
-    assert isinstance(epochs, int) and 12 <= epochs <= 150
+    assert isinstance(epochs, int) and length.fewest_epochs <= epochs <= length.most_epochs
     assert 1 <= optim.batch <= images, "an epoch has at least one step"
-    if epochs not in (12, 150):
+    if epochs not in (length.fewest_epochs, length.most_epochs):
         assert epochs * steps_per_epoch(optim, images) == pytest.approx(
-            STEPS_WANTED, rel=0.05
+            length.steps, rel=0.06
         )  # whole epochs
     assert all(choice.reason for choice in choices.values())
 
@@ -68,3 +72,23 @@ def test_long_runs_are_not_evaluated_after_every_epoch() -> None:
     assert choose_interval(50) is None
     choice = choose_interval(150)
     assert choice is not None and choice.value == 3
+
+
+@pytest.mark.parametrize(
+    ("size", "classes", "boxes", "name"),
+    [
+        ("n", 60, 20.0, "n/coco"),  # there is no other
+        ("s", 2, 1.5, "s/coco"),  # few simple classes
+        ("s", 5, 5.0, "s/coco"),
+        ("m", 2, 12.0, "m/obj2coco"),  # crowded scenes
+        ("x", 6, 1.0, "x/obj2coco"),  # many classes
+    ],
+)
+def test_the_start_follows_the_published_advice(size: str, classes: int, boxes: float, name: str) -> None:
+    names = tuple(f"c{i}" for i in range(classes))
+    choice = choose_start(size, Facts(100, 30, names, tuple(range(classes)), 4, boxes))
+    assert choice.value == name and choice.reason
+
+
+def test_fine_tuning_is_shorter_than_training_from_scratch() -> None:
+    assert all(a < b for a, b in zip(LENGTHS["finetune"], LENGTHS["scratch"], strict=True))

@@ -108,7 +108,7 @@ def test_all_mistakes_at_once_each_with_its_line(write: Write) -> None:
         ("data: {input_size: [320, 300]}", "multiple of 32"),
         ("data: {input_size: [320, 320, 320]}", "at most 2 items"),
         ("loss: {classification: vlf}", "`loss.classification` = vlf: Input should be 'vfl'"),
-        ("version: 2026.1", "Input should be '2026.1', in quotes"),
+        ("version: 2026.1", "Input should be '2026.1' or '2026.2', in quotes"),
         ("optim: {lr: .inf}", "finite"),
         ("optim: {lr: .nan}", "finite"),
         ("optim: {lr: null}", "`optim.lr` = null"),

@@ -1,0 +1,75 @@
+"""Reading a file that ``torch.save`` wrote, of whatever origin, without running code that is in it."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Final
+
+from dfine_cli.errors import DfineError
+
+_ZIP: Final = b"PK"
+_PICKLE: Final = b"\x80"
+_WHAT_TO_USE: Final = "use a file written by `dfine train`, or published weights"
+_GLOBAL = re.compile(r"GLOBAL (\S+)")
+"""How PyTorch names the object that a pickle asks for."""
+_NOT_WEIGHTS: Final = {  # first bytes: what the file is, and what to do about it
+    b"<": ("a web page, not weights", "download it again; the network may ask for a login first"),
+    b"version https://git-lfs": ("a pointer to a large file, not the file", "fetch it with `git lfs pull`"),
+}
+
+
+def load_plain(path: Path) -> object:
+    """The tensors and plain values in a file, on the CPU.
+
+    Args:
+        path: A file of ``torch.save``, in its present or its older form.
+
+    Raises:
+        DfineError: The file is missing, empty, cut off, something else, or asks for code to be run.
+    """
+    import torch
+
+    if not path.is_file():
+        raise DfineError(f"{path}: no such file", "give a run folder or a file like weights/best.pt")
+    _refuse_other_kinds(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = _GLOBAL.search(str(error))
+        if found is None:
+            raise _cut_off(path) from error
+        raise DfineError(
+            f"{path}: it holds more than tensors and plain values ({found[1]}), and is not read, as that could "
+            "run code",
+            "ask its maker for a file of tensors alone, such as .safetensors",
+        ) from error
+    except EOFError as error:
+        raise _cut_off(path) from error
+    except (RuntimeError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        if "unexpected EOF" in reason:  # what the older form of file says
+            raise _cut_off(path) from error
+        if "magic number" in reason:
+            raise DfineError(f"{path}: not a checkpoint", _WHAT_TO_USE) from error
+        raise DfineError(f"{path}: cannot be read: {reason}", "use another copy") from error
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(32)
+    if start.startswith(_ZIP):
+        if not zipfile.is_zipfile(path):  # the directory of the archive is at its end
+            raise _cut_off(path)
+        return
+    for first, (what, hint) in _NOT_WEIGHTS.items():
+        if start.lstrip().startswith(first):
+            raise DfineError(f"{path}: {what}", hint)
+    if not start.startswith(_PICKLE):
+        raise DfineError(f"{path}: not a checkpoint" + ("" if start else ": the file is empty"), _WHAT_TO_USE)
+
+
+def _cut_off(path: Path) -> DfineError:
+    return DfineError(f"{path}: the file is cut off", "copy or download it again")

@@ -1,0 +1,64 @@
+"""Where downloaded weights live, and what their content was when they were used first."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from dfine_cli.errors import CheckError
+from dfine_cli.model.weights import WeightsEntry
+
+HOME_VARIABLE = "DFINE_HOME"
+
+
+def home() -> Path:
+    """The folder that everything downloaded is kept in: ``DFINE_HOME``, or ``~/.cache/dfine``."""
+    given = os.environ.get(HOME_VARIABLE)
+    return Path(given).expanduser() if given else Path.home() / ".cache" / "dfine"
+
+
+def place_of(entry: WeightsEntry) -> Path:
+    """Where the file of an entry lives, whether it is there or not."""
+    return home() / "weights" / entry.file_name
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def recorded_hash(path: Path) -> str | None:
+    """The hash that a file had when it was used first; None before that."""
+    try:
+        found = json.loads(_record_of(path).read_text())["sha256"]
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckError(
+            f"{_record_of(path)}: cannot be read", "delete it; the weights are then checked as if new"
+        ) from error
+    return str(found)
+
+
+def record_hash(path: Path, digest: str) -> None:
+    """Keep the hash of a file for later checks."""
+    record = _record_of(path)
+    part = record.with_name(f"{record.name}.{os.getpid()}.part")
+    part.write_text(json.dumps({"sha256": digest, "bytes": path.stat().st_size}) + "\n")
+    part.replace(record)
+
+
+def forget(path: Path) -> None:
+    """Remove a file and what is known about it."""
+    for gone in (path, _record_of(path)):
+        gone.unlink(missing_ok=True)
+
+
+def _record_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")

@@ -64,12 +64,18 @@ class PublishedWeights:
 
     def fit(self) -> Fit:
         """How the model that they are meant for is served by them."""
-        found = structure.shapes_of(self.state)
+        return structure.compare(structure.shapes_of(self.state), self._wanted())
+
+    def without_left_over(self) -> PublishedWeights:
+        """The same, without what the model they are meant for has no place for."""
+        wanted = self._wanted()
+        kept = {key: value for key, value in self.state.items() if key in wanted}
+        return dataclasses.replace(self, state=kept)
+
+    def _wanted(self) -> structure.Shapes:
         if self.is_backbone:
-            affine = any(".lab." in key for key in found)
-            return structure.compare(found, structure.backbone_shapes(self.size, affine))
-        wanted = structure.model_shapes(self.size, self.num_classes, self.input_size, self.knobs)
-        return structure.compare(found, wanted)
+            return structure.backbone_shapes(self.size, any(".lab." in key for key in self.state))
+        return structure.model_shapes(self.size, self.num_classes, self.input_size, self.knobs)
 
 
 def read_weights(path: Path) -> PublishedWeights:

@@ -93,9 +93,9 @@ def read_weights(path: Path) -> PublishedWeights:
     if file.suffix == ".safetensors":
         state, metadata = _read_safetensors(file)
         content: object = state
-        described = json.loads(metadata.get(METADATA_KEY, "{}"))
+        described = metadata.get(METADATA_KEY, "")
     else:
-        content, described = load_plain(file), {}
+        content, described = load_plain(file), ""
     if isinstance(content, dict) and keys.FORMAT_KEY in content:
         return _of_checkpoint(path, keys.check_format(path, content))
     layout, state = _find_state(path, content)
@@ -193,8 +193,9 @@ def _knobs(model: Mapping[str, Any]) -> dict[str, Any]:
     return knobs
 
 
-def _of_described(path: Path, state: State, described: Mapping[str, Any]) -> PublishedWeights:
+def _of_described(path: Path, state: State, text: str) -> PublishedWeights:
     try:
+        described = json.loads(text)
         names = described["classes"]
         return PublishedWeights(
             path=path,
@@ -208,9 +209,9 @@ def _of_described(path: Path, state: State, described: Mapping[str, Any]) -> Pub
             activation=described["activation"],
             knobs=_knobs(described["knobs"]),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise DfineError(
-            f"{path}: its description is incomplete: {error}", "convert the weights again"
+            f"{path}: its description cannot be used: {error!r}", "convert the weights again"
         ) from error
 
 

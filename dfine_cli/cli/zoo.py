@@ -213,10 +213,12 @@ def convert(
     from dfine_cli.zoo.open import open_weights
 
     weights = open_weights(local_weights(source))
-    layout = write(weights, out, overwrite=force)
+    layout, left = write(weights, out, overwrite=force), weights.fit().left_over
     if as_json:
-        print_json({**_described(weights), "out": str(out), "out_layout": layout})
+        print_json({**_described(weights), "out": str(out), "out_layout": layout, "left_over": left})
         return
+    if left:
+        say(f"left out, as D-FINE-{weights.size.upper()} has no place for it: {', '.join(left)}")
     print_out(f"{_summary(weights)} -> {out} ({layout})")
     print_next(f"dfine zoo verify {out}")
 

@@ -14,8 +14,7 @@ def build_detector(weights: PublishedWeights) -> DFINE:
     Raises:
         CheckError: They are a backbone alone, or incomplete.
     """
-    fit = weights.fit()
-    require_complete(fit, str(weights.path))
+    require_complete(weights.fit(), str(weights.path))
     model = build_model(
         weights.size,
         weights.num_classes,
@@ -23,8 +22,7 @@ def build_detector(weights: PublishedWeights) -> DFINE:
         activation=weights.activation,
         **dict(weights.knobs),
     )
-    left_over = {key for part in fit.parts for key in part.left_over}
-    model.load_state_dict({key: value for key, value in weights.state.items() if key not in left_over})
+    model.load_state_dict(weights.without_left_over().state)
     return model
 
 

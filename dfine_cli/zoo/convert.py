@@ -18,7 +18,7 @@ Write = Callable[[PublishedWeights, Path], None]
 
 
 def convert(weights: PublishedWeights, out: Path, *, overwrite: bool = False) -> str:
-    """Write weights in the layout that the name of ``out`` asks for.
+    """Write weights in the layout that the name of ``out`` asks for, without what no model has a place for.
 
     Args:
         weights: What to write.
@@ -44,7 +44,7 @@ def convert(weights: PublishedWeights, out: Path, *, overwrite: bool = False) ->
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
             part = Path(folder) / "part"
-            write(weights, part)
+            write(weights.without_left_over(), part)
             if out.is_dir():  # a folder that is not empty cannot be replaced in one step
                 out.rename(Path(folder) / "old")
             part.replace(out)

@@ -70,8 +70,8 @@ def verify_entry(entry: WeightsEntry) -> tuple[PublishedWeights, str]:
     path = cache.place_of(entry)
     if not path.is_file():
         raise DfineError(f"{entry.name} is not at {path}", f"dfine zoo pull {entry.name}")
-    verify(path, check=lambda path: read_entry(path, entry))
-    return read_entry(path, entry), cache.hash_of(path)
+    digest = verify(path, check=lambda path: read_entry(path, entry))
+    return read_entry(path, entry), digest
 
 
 def read_entry(path: Path, entry: WeightsEntry) -> PublishedWeights:

@@ -64,12 +64,18 @@ class PublishedWeights:
 
     def fit(self) -> Fit:
         """How the model that they are meant for is served by them."""
-        found = structure.shapes_of(self.state)
+        return structure.compare(structure.shapes_of(self.state), self._wanted())
+
+    def without_left_over(self) -> PublishedWeights:
+        """The same, without what the model they are meant for has no place for."""
+        wanted = self._wanted()
+        kept = {key: value for key, value in self.state.items() if key in wanted}
+        return dataclasses.replace(self, state=kept)
+
+    def _wanted(self) -> structure.Shapes:
         if self.is_backbone:
-            affine = any(".lab." in key for key in found)
-            return structure.compare(found, structure.backbone_shapes(self.size, affine))
-        wanted = structure.model_shapes(self.size, self.num_classes, self.input_size, self.knobs)
-        return structure.compare(found, wanted)
+            return structure.backbone_shapes(self.size, any(".lab." in key for key in self.state))
+        return structure.model_shapes(self.size, self.num_classes, self.input_size, self.knobs)
 
 
 def read_weights(path: Path) -> PublishedWeights:
@@ -87,9 +93,9 @@ def read_weights(path: Path) -> PublishedWeights:
     if file.suffix == ".safetensors":
         state, metadata = _read_safetensors(file)
         content: object = state
-        described = json.loads(metadata.get(METADATA_KEY, "{}"))
+        described = metadata.get(METADATA_KEY, "")
     else:
-        content, described = load_plain(file), {}
+        content, described = load_plain(file), ""
     if isinstance(content, dict) and keys.FORMAT_KEY in content:
         return _of_checkpoint(path, keys.check_format(path, content))
     layout, state = _find_state(path, content)
@@ -187,8 +193,9 @@ def _knobs(model: Mapping[str, Any]) -> dict[str, Any]:
     return knobs
 
 
-def _of_described(path: Path, state: State, described: Mapping[str, Any]) -> PublishedWeights:
+def _of_described(path: Path, state: State, text: str) -> PublishedWeights:
     try:
+        described = json.loads(text)
         names = described["classes"]
         return PublishedWeights(
             path=path,
@@ -202,9 +209,9 @@ def _of_described(path: Path, state: State, described: Mapping[str, Any]) -> Pub
             activation=described["activation"],
             knobs=_knobs(described["knobs"]),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise DfineError(
-            f"{path}: its description is incomplete: {error}", "convert the weights again"
+            f"{path}: its description cannot be used: {error!r}", "convert the weights again"
         ) from error
 
 

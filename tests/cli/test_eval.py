@@ -114,7 +114,10 @@ def test_data_with_fewer_classes_are_scored(
 @pytest.mark.parametrize(
     ("category", "told"),
     [
-        ({"id": 99, "name": "moon"}, "1 of its 6 classes are not those the detector was trained on: 99 'moon'"),
+        (
+            {"id": 99, "name": "moon"},
+            "1 of its 6 classes are not those the detector was trained on: 99 'moon'",
+        ),
         (None, "'blob' (the detector has 'disc' there)"),
     ],
 )

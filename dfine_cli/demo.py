@@ -8,14 +8,12 @@ from typing import Any
 from dfine_cli.backends.detector import open_detector
 from dfine_cli.backends.torch_backend import choose_device
 from dfine_cli.config.load import load_recipe
-from dfine_cli.data.coco import CocoDataset, load_coco
 from dfine_cli.data.synthetic import write_dataset
-from dfine_cli.evaluation.coco_eval import evaluate
-from dfine_cli.evaluation.predict import detect_all, to_results
+from dfine_cli.evaluation.score import score_detector
 from dfine_cli.survey import survey
 from dfine_cli.training.monitor import Monitor
 from dfine_cli.training.run import train
-from dfine_cli.visualize.sheet import make_sheet
+from dfine_cli.visualize.sheet import sheet_of
 
 PICTURES = 8
 """Validation images on the sheet."""
@@ -82,14 +80,7 @@ def run_demo(
     result = train(found.resolved.recipe, monitor)
     seconds = time.perf_counter() - started
     detector = open_detector(result.folder, device)
-    files = found.splits["val"]
-    dataset = CocoDataset(load_coco(files.json), files.images, detector.classes)
-    detections = list(detect_all(detector, dataset, batch=16, workers=0))
-    results = [
-        r for image_id, d in detections for r in to_results(image_id, d, detector.classes.category_ids)
-    ]
+    scored = score_detector(detector, found.splits["val"], batch=16, workers=0)
     sheet = result.folder / "pictures.png"
-    count = min(PICTURES, len(dataset))
-    samples = [dataset[i] for i in range(count)]
-    make_sheet(samples, [d for _, d in detections[:count]], detector.classes.names, sheet)
-    return DemoResult(data, result.folder, sheet, evaluate(files.json, results).numbers, seconds)
+    sheet_of(scored.dataset, scored.detections, detector.classes.names, sheet, PICTURES)
+    return DemoResult(data, result.folder, sheet, scored.result.numbers, seconds)

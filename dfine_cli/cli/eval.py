@@ -50,12 +50,17 @@ def command(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where to write the predictions (COCO results).")
     ] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(metavar="PNG", help="Draw some of the images with ground truth and predictions."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score a checkpoint on a dataset with COCO's twelve numbers and AP per class.
 
     Without DATA a run is scored on its own validation set. Predictions keep the category ids of the dataset.
     """
+    _check_sheet(sheet, predictions)
     if predictions is not None:
         _score_file(predictions, _find_data(data or model, split, images), as_json)
         return
@@ -81,9 +86,26 @@ def command(
         status.close()
     out = out or _beside(find_weights(model), split)
     write_results(out, scored.results)
+    for warning in scored.warnings:
+        say(f"warning: {warning}")
     extra = {"images_per_s": round(scored.images_per_s, 2), "predictions": str(out), "model": str(model)}
+    if sheet is not None:
+        from dfine_cli.visualize.sheet import sheet_of
+
+        sheet_of(scored.dataset, scored.detections, detector.classes.names, sheet)
+        extra["sheet"] = str(sheet)
     _show(scored.result, files, extra, as_json)
     print_next(f"dfine eval {model} {data or ''} --split test".replace("  ", " "))
+
+
+def _check_sheet(sheet: Path | None, predictions: Path | None) -> None:
+    """Refuse now what would fail after the evaluation."""
+    if sheet is None:
+        return
+    if predictions is not None:
+        raise UsageError("--sheet draws what a model finds", "give a model, without --predictions")
+    if sheet.suffix.lower() != ".png":
+        raise UsageError(f"--sheet {sheet}: must be a PNG file", f"for example {sheet.with_suffix('.png')}")
 
 
 def _score_file(predictions: Path, files: "SplitFiles", as_json: bool) -> None:

@@ -1,6 +1,6 @@
 """What a run minimises: the loop sums objectives and does not know what they are."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ class Objective:
     """A source of loss terms; every method but ``losses`` may stay as it is."""
 
     def trainable(self) -> Iterable[nn.Parameter]:
-        """Parameters of its own that the optimizer trains."""
+        """Parameters of its own that the optimizer trains, always in the same order."""
         return ()
 
     def losses(self, batch: Batch, outputs: ModelOutput) -> dict[str, Tensor]:
@@ -28,11 +28,14 @@ class Objective:
         return {}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Tensors and plain values to resume from."""
-        return {}
+        """Tensors and plain values to resume from; as it is, the parameters of ``trainable``."""
+        return {str(i): p.detach() for i, p in enumerate(self.trainable())}
 
+    @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take back what ``state_dict`` gave."""
+        for i, parameter in enumerate(self.trainable()):
+            parameter.copy_(state[str(i)])
 
 
 class Detection(Objective):
@@ -45,3 +48,11 @@ class Detection(Objective):
         """Every weighted term of the criterion, in float32 whatever the model ran in."""
         with torch.autocast(batch.images.device.type, enabled=False):
             return self.criterion(outputs, batch.targets)
+
+
+def own_parameters(objectives: Sequence[Objective], device: torch.device) -> list[nn.Parameter]:
+    """What the objectives train beside the model, moved to ``device``."""
+    parameters = [p for objective in objectives for p in objective.trainable()]
+    for parameter in parameters:
+        parameter.data = parameter.data.to(device)
+    return parameters

@@ -1,7 +1,7 @@
 """Which parameter gets which learning rate and weight decay: groups as named predicates, and AdamW."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -74,6 +74,8 @@ CLEAN = (
     Group("norms and biases", _is_vector, decay=False),
     Group("rest", _everything),
 )
+OBJECTIVES = Group("objectives", lambda name, p: False)
+"""Parameters that objectives bring along."""
 GROUPS: dict[str, dict[str, tuple[Group, ...]]] = {
     "published": {
         **dict.fromkeys("nsm", PUBLISHED_SMALL),
@@ -113,10 +115,20 @@ def effective_batch(optim: Optim) -> int:
     return optim.batch * accumulation(optim)
 
 
-def build_optimizer(model: nn.Module, optim: Optim, size: str) -> AdamW:
-    """AdamW with the recipe's groups; each group carries its peak rate as ``peak_lr``."""
+def build_optimizer(model: nn.Module, optim: Optim, size: str, more: Sequence[nn.Parameter] = ()) -> AdamW:
+    """AdamW with the recipe's groups; each group carries its peak rate as ``peak_lr``.
+
+    Args:
+        model: What is trained.
+        optim: Rates, decay and which groups.
+        size: Model size.
+        more: Parameters beside the model's, of objectives; a group of their own at the base rate.
+    """
     groups, scale = GROUPS[optim.groups][size], lr_scale(optim)
     members = assign(model, groups)
+    if more:
+        groups += (OBJECTIVES,)
+        members[OBJECTIVES.name] = list(more)
     options = [
         {
             "params": members[g.name],

@@ -33,7 +33,7 @@ from dfine_cli.training.loop import Plan, Tools, fit, to_device, train_step
 from dfine_cli.training.lr import warmup_steps
 from dfine_cli.training.memory import keep_freed_blocks
 from dfine_cli.training.monitor import Monitor, Row
-from dfine_cli.training.objective import Detection, Objective
+from dfine_cli.training.objective import Detection, Objective, own_parameters
 from dfine_cli.training.optimizer import accumulation, build_optimizer, effective_batch, lr_scale
 from dfine_cli.training.precision import choose_precision
 from dfine_cli.training.run_dir import RunDir
@@ -257,7 +257,7 @@ def _build_state(recipe: Recipe, plan: Plan, model: DFINE, objectives: Sequence[
     return TrainState(
         model=model,
         ema=ema,
-        optimizer=build_optimizer(model, recipe.optim, recipe.size),
+        optimizer=build_optimizer(model, recipe.optim, recipe.size, own_parameters(objectives, plan.device)),
         scaler=plan.precision.scaler(),
         objectives=[Detection(detection), *objectives],
         frozen_norms=frozen_norms,

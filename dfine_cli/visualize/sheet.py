@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dfine_cli.data.coco import CocoDataset
 from dfine_cli.errors import DfineError
 from dfine_cli.types import Detections, Sample
 from dfine_cli.visualize.draw import Colour, Picture, class_colour, draw_boxes, put_text, text_mask
@@ -23,6 +25,30 @@ FAINT: Colour = (120, 126, 138)
 PAPER: Colour = (255, 255, 255)
 MOUNT: Colour = (238, 240, 244)
 """Behind images that do not fill their tile."""
+
+
+def sheet_of(
+    dataset: CocoDataset,
+    detections: Mapping[int, Detections],
+    names: Sequence[str],
+    path: Path,
+    count: int = 8,
+) -> None:
+    """Write the sheet of ``count`` images of a dataset, evenly spread over it.
+
+    Args:
+        dataset: The images.
+        detections: Predictions of each image by its id.
+        names: Name of each class.
+        path: File to write.
+        count: Most images on the sheet.
+
+    Raises:
+        DfineError: The dataset is empty, or the file cannot be written.
+    """
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int))
+    samples = [dataset[i] for i in chosen.tolist()]
+    make_sheet(samples, [detections[s.image_id] for s in samples], names, path)
 
 
 def make_sheet(
@@ -136,8 +162,12 @@ def _write_png(path: Path, picture: Picture) -> None:
     done, data = cv2.imencode(".png", picture[..., ::-1])
     if not done:
         raise DfineError(f"{path}: the picture could not be encoded")
+    part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data.tobytes())
+        part.write_bytes(data.tobytes())
+        part.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):  # the folder itself may be what is wrong
+            part.unlink(missing_ok=True)
         raise DfineError(f"{path}: {error.strerror or error}", "choose another place") from error

@@ -33,7 +33,16 @@ def test_train_and_predict_from_python(tmp_path: Path, capsys: pytest.CaptureFix
     assert Image.open(tmp_path / "out.png").size == (64, 64)
 
 
+def test_train_with_an_objective_of_ones_own(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write_dataset(data, train=4, val=1, size=(64, 64), seed=0)
+    settings = ("data.input_size=[64, 64]", "data.workers=0", "schedule.epochs=2", "optim.batch=2")
+    result = load("02_custom_objective").main(data, *settings, f"run.folder={tmp_path}", "run.device=cpu")
+    counted = [row["terms"]["loss_count"] for row in result.rows]
+    assert 0 < counted[1] != counted[0] > 0
+
+
 def test_examples_are_short() -> None:
     files = list(EXAMPLES.glob("*.py"))
-    assert len(files) == 2
+    assert len(files) == 3
     assert all(len(file.read_text().splitlines()) < 80 for file in files)

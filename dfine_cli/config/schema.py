@@ -194,6 +194,8 @@ class Augment(Section):
     """Probability of the IoU crop."""
     flip: Share = 0.5
     """Probability of the horizontal flip."""
+    flip_vertical: Share = 0.0
+    """Probability of the vertical flip, for images without an up, such as those of microscopes and satellites."""
     mosaic: Share = 0.0
     """Probability of a 2x2 mosaic in the dense phase."""
     multi_scale: CountOrZero = 0

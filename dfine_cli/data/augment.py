@@ -125,7 +125,8 @@ class Augment:
             filter_invalid_bboxes=True,
             check_each_transform=False,
         )
-        transforms = [*steps.colours, Reframe(steps.windows, self.size), A.HorizontalFlip(p=self.knobs.flip)]
+        flips = [A.HorizontalFlip(p=self.knobs.flip), A.VerticalFlip(p=self.knobs.flip_vertical)]
+        transforms = [*steps.colours, Reframe(steps.windows, self.size), *flips]
         return A.Compose(transforms, bbox_params=boxes)
 
 

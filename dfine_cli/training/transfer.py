@@ -2,7 +2,7 @@
 
 Rows are those of the score heads of all decoder layers, of the encoder's score head, and of the embedding that
 denoising queries are made with. # published: by position through a list of 80 numbers; for most class counts
-the mapping fails and all heads start fresh (spec of the published tuning code, 7.8).
+the mapping fails and all heads start fresh.
 """
 
 import re

@@ -13,8 +13,9 @@ import torch
 from dfine_cli.config.keys import KEYS
 from dfine_cli.config.schema import Recipe
 from dfine_cli.errors import DfineError
+from dfine_cli.model.dfine import build_model
 from dfine_cli.training.guard import Guard
-from dfine_cli.training.loop import groups, train_step
+from dfine_cli.training.loop import groups, to_device, train_step
 from dfine_cli.training.lr import lr_factor
 from dfine_cli.training.monitor import Monitor
 from dfine_cli.training.optimizer import accumulation
@@ -66,9 +67,11 @@ CHANGES_STEPS: dict[str, tuple[Any, Knobs]] = {
     "ema.warmup_steps": (1, {"ema.share": None, "ema.decay": 0.1}),
     "ema.share": (1.0, {"schedule.epochs": 20}),
     "augment.photometric": (1.0, {}),
+    "augment.channel_swap": (False, {"augment.photometric": 1.0}),
     "augment.zoom_out": (1.0, {}),
     "augment.iou_crop": (0.0, {}),
     "augment.flip": (0.0, {}),
+    "augment.flip_vertical": (1.0, {}),
     "augment.mosaic": (1.0, {"schedule.dense_until": 0.5}),
     "augment.multi_scale": (1, {"data.input_size": (128, 128)}),
     "augment.multi_scale_mode": ("bilinear", {"augment.multi_scale": 1, "data.input_size": (128, 128)}),
@@ -98,6 +101,11 @@ SHOWN_ELSEWHERE = {
     "data.exif": "tests/unit/data/test_coco.py::test_exif_rotation_decides_where_the_border_is",
     "data.on_bad_image": "tests/unit/training/test_knobs.py::test_a_bad_image_stops_the_run_or_is_skipped",
     "categories.remap": "tests/unit/training/test_knobs.py::test_remap_makes_the_class_map",
+    "start.weights": "tests/unit/training/test_knobs.py::test_a_run_begins_with_the_weights_named",
+    "start.head": "tests/unit/training/test_knobs.py::test_a_run_begins_with_the_weights_named",
+    "start.class_map": "tests/unit/training/test_knobs.py::test_a_run_begins_with_the_weights_named",
+    "start.freeze": "tests/unit/training/test_freeze.py::test_what_is_frozen_does_not_change_and_the_rest_does",
+    "schedule.early_stop": "tests/unit/training/test_early_stop.py::test_patience",
     "schedule.reload_best": "tests/unit/training/test_run.py::test_two_stages_go_back_to_the_best_weights",
     "evaluation.batch": "tests/unit/training/test_knobs.py::test_scoring_takes_batch_and_weights_from_the_recipe",
     "evaluation.weights": "tests/unit/training/test_knobs.py::test_scoring_takes_batch_and_weights_from_the_recipe",
@@ -124,7 +132,9 @@ def numbers_of_steps(recipe: Recipe, folder: Path) -> list[float]:
     numbers: list[float] = []
     setup.state.model.train()
     for _ in range(STEPS):
-        losses = train_step(setup.state, setup.plan, Guard(folder), next(steps))
+        losses = train_step(
+            setup.state, setup.plan, Guard(folder), [to_device(b, setup.plan.device) for b in next(steps)]
+        )
         numbers += [float(value) for _, value in sorted(losses.items())]
     setup.loader.close()
     for model in (setup.state.model, setup.state.ema.model):
@@ -196,6 +206,25 @@ def test_data_come_from_the_files_named(make_recipe: MakeRecipe, toy_data: Path)
     assert (len(data.train), len(data.val)) == (len(other.val), len(other.train)) == (9, 4)
     assert data.train.image_path(0) == other.val.image_path(0)
     assert (data.val_json, other.val_json) == (val["json"], train["json"])
+
+
+def test_a_run_begins_with_the_weights_named(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    published = build_model("n", 80, input_size=(64, 64)).state_dict()
+    torch.save({"model": published}, tmp_path / "weights.pth")
+    start = {"weights": str(tmp_path / "weights.pth"), "class_map": ("disc=sports ball",)}
+    stem, head = "backbone.stem.stem1.conv.weight", "decoder.dec_score_head.0.weight"
+    ball = published[head][32]
+
+    def begin(**knobs: Any) -> dict[str, torch.Tensor]:
+        return set_up(make_recipe(start=knobs), Monitor()).state.model.state_dict()
+
+    assert not torch.equal(begin()[stem], published[stem])
+    carried, unmapped = begin(**start), begin(weights=start["weights"])
+    fresh = begin(weights=start["weights"], head="fresh")
+    for state, is_ball in ((carried, True), (unmapped, False), (fresh, False)):
+        assert torch.equal(state[stem], published[stem])
+        assert torch.equal(state[head][0], ball) is is_ball
 
 
 def test_workers_are_started(make_recipe: MakeRecipe) -> None:

@@ -117,7 +117,8 @@ def _tell(error: BaseException, words: list[str]) -> int:
     if isinstance(error, BrokenPipeError):
         return ExitCode.FAILED
     if isinstance(error, OSError):
-        print_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print_error(message, "check the path, that it may be read or written, and the space left")
         return ExitCode.FAILED
     print_error(
         f"{type(error).__name__}: {error} (this is a bug in dfine)",

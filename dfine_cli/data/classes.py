@@ -83,6 +83,11 @@ class ClassMap:
         pairs = sorted((category["id"], category["name"]) for category in categories)
         if not pairs:
             raise CheckError("the annotation file has no categories", "list the classes under `categories`")
+        nameless = [str(i) for i, name in pairs if not name.strip()]
+        if nameless:
+            raise CheckError(
+                f"categories: {', '.join(nameless)} has no name", "give every category a name of its own"
+            )
         _refuse_duplicates("id", (pair[0] for pair in pairs))
         _refuse_duplicates("name", (pair[1] for pair in pairs))
         if remap == "coco80":

@@ -19,6 +19,11 @@ from dfine_cli.types import Sample
 
 OnBadImage = Literal["stop", "skip"]
 
+_IDS = range(-(2**63), 2**63)
+"""What fits into the arrays that hold ids."""
+_MOST_PX = 1e9
+"""A coordinate beyond is a mistake, and would overflow in the arithmetic that is to find it."""
+
 
 class CocoImage(NamedTuple):
     """An entry of ``images``."""
@@ -41,7 +46,7 @@ class Annotations(NamedTuple):
     category_ids: NDArray[np.int64]
     """[A]"""
     boxes_xywh: NDArray[np.float64]
-    """[A, 4] in pixels; NaN where ``bbox`` is absent or is not four numbers."""
+    """[A, 4] in pixels; NaN where ``bbox`` is absent or is not four finite numbers."""
     crowd: NDArray[np.bool_]
     """[A] True for regions of many objects, which nothing is trained on."""
 
@@ -96,6 +101,8 @@ def _read_json(path: Path) -> Any:
         raise UsageError(f"{path}: annotation file not found", "check the path in the recipe") from None
     except IsADirectoryError:
         raise UsageError(f"{path}: is a folder", "give the JSON file inside it") from None
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}", "check that it may be read") from None
     except json.JSONDecodeError as error:
         raise CheckError(
             f"{path}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}",
@@ -103,6 +110,8 @@ def _read_json(path: Path) -> Any:
         ) from None
     except UnicodeDecodeError as error:
         raise CheckError(f"{path}: not a text file: {error}", "give a COCO JSON file") from None
+    except (RecursionError, ValueError) as error:  # brackets in brackets, or a number of thousands of digits
+        raise CheckError(f"{path}: cannot be read as JSON: {error}", "export or download it again") from None
 
 
 def _entries(content: Any, key: str, path: Path) -> list[dict[str, Any]]:
@@ -130,14 +139,14 @@ class _Column(NamedTuple):
 
     def values(self, key: str, kind: type, default: Any = None) -> list[Any]:
         column = [entry.get(key, default) for entry in self.entries]
-        if set(map(type, column)) <= {kind}:
+        if set(map(type, column)) <= {kind} and (kind is not int or all(map(_IDS.__contains__, column))):
             return column
-        row = next(row for row, value in enumerate(column) if type(value) is not kind)
+        row = next(r for r, v in enumerate(column) if type(v) is not kind or (kind is int and v not in _IDS))
         where, entry = f"{self.path}: {self.name}[{row}]", self.entries[row]
         label = f" (id {entry['id']!r})" if key != "id" and "id" in entry else ""
         if key not in entry:
             raise CheckError(f"{where}{label}: key `{key}` is missing", f"add `{key}` to this entry")
-        wanted = {int: "a whole number", str: "a text"}[kind]
+        wanted = {int: "a whole number of 64 bits", str: "a text"}[kind]
         raise CheckError(
             f"{where}{label}: `{key}` = {column[row]!r} is not {wanted}",
             f"write `{key}` as {wanted} in all entries of `{self.name}`",
@@ -159,14 +168,29 @@ def _annotations(entries: list[dict[str, Any]], path: Path) -> Annotations:
         image_ids=np.array(column.values("image_id", int), np.int64),
         category_ids=np.array(column.values("category_id", int), np.int64),
         boxes_xywh=np.array(boxes, np.float64).reshape(-1, 4),
-        crowd=np.array([bool(entry.get("iscrowd", 0)) for entry in entries], np.bool_),
+        crowd=_crowd(entries, path),
     )
 
 
+def _crowd(entries: list[dict[str, Any]], path: Path) -> NDArray[np.bool_]:
+    flags = [entry.get("iscrowd", 0) for entry in entries]
+    for row, flag in enumerate(flags):
+        if flag not in (0, 1):
+            raise CheckError(
+                f"{path}: annotations[{row}] (id {entries[row].get('id')}): `iscrowd` = {flag!r} is not 0 or 1",
+                "write 1 for regions of many objects, 0 for single ones",
+            )
+    return np.array(flags, np.bool_)
+
+
 def _four_numbers(bbox: Any) -> Sequence[float]:
-    if isinstance(bbox, list) and len(bbox) == 4 and all(type(v) in (int, float) for v in bbox):
+    if isinstance(bbox, list) and len(bbox) == 4 and all(map(_is_coordinate, bbox)):
         return bbox
     return (np.nan,) * 4
+
+
+def _is_coordinate(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= _MOST_PX  # which NaN is not
 
 
 class CocoDataset:

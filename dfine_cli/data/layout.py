@@ -20,6 +20,8 @@ SPLITS = ("train", "val", "test")
 _SPLIT_WORDS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 _SPLIT_WORDS |= {name: name for name in SPLITS}
 _IMAGE_FOLDERS = ("images", "Images", "JPEGImages", "imgs")
+_COCO_NAMES = ("instances_*.json", "_annotations.coco.json")
+"""Names that promise annotations: such a file is read, so that damage to it is told."""
 _COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
 _PROBED_IMAGES = 20
 _LAYOUTS_HINT = (
@@ -103,7 +105,9 @@ def _annotation_files(root: Path) -> list[Path]:
 
 
 def _is_coco(path: Path) -> bool:
-    """Whether the keys of a COCO file are in the text; reading it properly would take long for large files."""
+    """Whether the name promises a COCO file or its keys are in the text; parsing large files takes long."""
+    if any(path.match(name) for name in _COCO_NAMES):
+        return True
     text = path.read_bytes()
     return all(key in text for key in _COCO_KEYS)
 

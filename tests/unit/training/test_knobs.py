@@ -41,6 +41,7 @@ CHANGES_STEPS: dict[str, tuple[Any, Knobs]] = {
     "model.num_denoising": (0, {}),
     "model.label_noise": (1.0, {}),
     "model.box_noise": (0.1, {}),
+    "model.activation": ("silu", {}),
     "model.position_embedding": ("published", {"data.input_size": (96, 64)}),
     "loss.classification": ("focal", {}),
     "loss.alpha": (0.25, {}),

@@ -97,7 +97,7 @@ def read_weights(path: Path) -> PublishedWeights:
     else:
         content, described = load_plain(file), ""
     if isinstance(content, dict) and keys.FORMAT_KEY in content:
-        return _of_checkpoint(path, keys.check_format(path, content))
+        return _of_checkpoint(file, keys.check_format(file, content))
     layout, state = _find_state(path, content)
     if huggingface.is_huggingface(state):
         return _of_huggingface(path, file, state)

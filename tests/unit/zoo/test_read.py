@@ -196,7 +196,7 @@ def test_safetensors_that_are_cut_off_or_say_nonsense(tmp_path: Path, state_of) 
             read_weights(path)
 
 
-def test_our_checkpoints_give_the_weights_that_scored_better(state_of, save: Save) -> None:
+def test_our_checkpoints_give_the_weights_that_scored_better(state_of, save: Save, tmp_path: Path) -> None:
     averaged = state_of("n", 2)
     raw = {key: torch.zeros_like(value) for key, value in averaged.items()}
     recipe = Recipe.model_validate_json('{"data": {"input_size": [64, 96]}}', strict=True)
@@ -217,6 +217,9 @@ def test_our_checkpoints_give_the_weights_that_scored_better(state_of, save: Sav
     )
     key = "backbone.stem.stem1.conv.weight"
     assert torch.equal(weights.state[key], averaged[key])
+    (tmp_path / "run" / "weights").mkdir(parents=True)
+    best = save(content, "run/weights/best.pt")
+    assert read_weights(tmp_path / "run").path == best
     del content[keys.CLASSES]
     with pytest.raises(DfineError, match="the checkpoint has no 'classes'"):
         read_weights(save(content, "other.pt"))

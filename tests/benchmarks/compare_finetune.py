@@ -135,7 +135,7 @@ def _recipe(
     paths = [
         f"data.{s}_{k}={v.absolute()}" for s, files in splits.items() for k, v in files._asdict().items()
     ]
-    length = [f"name={name}", f"schedule.epochs={epochs}", f"evaluation.every={max(1, epochs // 12)}"]
+    length = [f"name={name}", f"schedule.epochs={epochs}", f"evaluation.every={max(1, epochs // 4)}"]
     return load_recipe(recipe, [*paths, *length, *values]).recipe
 
 

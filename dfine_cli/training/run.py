@@ -53,7 +53,7 @@ class RunResult:
     def best_row(self) -> Row:
         """Row of the epoch that ``best`` holds; the last one where nothing was scored."""
         scored = [r for r in self.rows if "ap" in r]
-        return max(scored, key=lambda r: float(r["ap"])) if scored else self.rows[-1]
+        return max(scored, key=lambda r: float(r["ap"])) if scored else (self.rows or [{}])[-1]
 
 
 @dataclass
@@ -142,12 +142,16 @@ def train(
     setup = set_up(recipe, monitor, objectives)
     run = resume or RunDir.create(recipe)
     if resume:
+        checkpoint.require_classes(run.last, setup.data.classes)
         checkpoint.load_state(run.last, setup.state)
+        run.keep_recipe(recipe)
         run.keep_rows([r for r in run.rows() if r["epoch"] < setup.state.counters.epoch])
     sinks: list[Sink] = [run.append, lambda _: write_curves(run.rows(), run.path / "curves.png")]
     if recipe.run.tensorboard:
         sinks.append(open_tensorboard(run.path / "tensorboard"))
     monitor.started({**setup.facts(), "folder": str(run.path)})
+    if setup.state.counters.epoch >= setup.plan.phases.epochs:
+        monitor.note("this run is finished; more epochs: --epochs N --allow-changes")
     recorder = Recorder(monitor, sinks)
     with stop_on_signal() as stop:
         tools = Tools(

@@ -34,7 +34,7 @@ from dfine_cli.training.optimizer import accumulation, build_optimizer, effectiv
 from dfine_cli.training.precision import choose_precision
 from dfine_cli.training.run_dir import RunDir
 from dfine_cli.training.score import Scorer
-from dfine_cli.training.sinks import Recorder, Sink, open_tensorboard
+from dfine_cli.training.sinks import Recorder, Sink, need_tensorboard, open_tensorboard
 from dfine_cli.training.state import TrainState
 
 MOST_START_WEIGHTS = 0.1
@@ -116,6 +116,8 @@ def set_up(recipe: Recipe, monitor: Monitor, objectives: Sequence[Objective] = (
         precision=choose_precision(recipe.optim.amp, device),
     )
     _refuse_start_weights(recipe, plan)
+    if recipe.run.tensorboard:
+        need_tensorboard()
     return Setup(recipe, data, loader, plan, _build_state(recipe, plan, data, objectives))
 
 

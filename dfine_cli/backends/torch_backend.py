@@ -94,8 +94,14 @@ def open_checkpoint(path: Path, device: str | torch.device = "auto") -> TorchDet
         raise DfineError(
             f"{path}: the checkpoint has no {error}", "it is incomplete; use another copy"
         ) from error
+    except (TypeError, ValueError) as error:
+        raise DfineError(f"{path}: the checkpoint is damaged: {error}", "use another copy") from error
     except RuntimeError as error:
-        raise DfineError(f"{path}: its weights do not fit the model its recipe describes: {error}") from error
+        first = str(error).splitlines()[1:2] or [str(error)]
+        raise DfineError(
+            f"{path}: its weights do not fit the model its recipe describes: {_shortened(first[0].strip())}",
+            "use another copy",
+        ) from error
     name = f"dfine-{file[keys.SIZE]}"
     return TorchDetector(model.to(target), classes, input_size, target, name, recipe["data"]["exif"])
 
@@ -107,6 +113,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         DfineError: The file is missing, cut off, of another tool or of another format version.
     """
     return keys.check_format(path, load_plain(path))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def build_described(size: str, num_classes: int, input_size: Size, knobs: Mapping[str, Any]) -> DFINE:

@@ -1,5 +1,6 @@
 """``dfine eval``: the COCO numbers of a checkpoint, or of a results file, on a dataset."""
 
+import shlex
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -95,7 +96,10 @@ def command(
         sheet_of(scored.dataset, scored.detections, detector.classes.names, sheet)
         extra["sheet"] = str(sheet)
     _show(scored.result, files, extra, as_json)
-    print_next(f"dfine eval {model} {data or ''} --split test".replace("  ", " "))
+    if sheet is None:
+        print_next(
+            shlex.join(["dfine", "eval", str(model), *([str(data)] if data else []), "--sheet", "sheet.png"])
+        )
 
 
 def _check_sheet(sheet: Path | None, predictions: Path | None) -> None:

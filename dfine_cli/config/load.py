@@ -189,7 +189,7 @@ def _read_overrides(overrides: Sequence[str]) -> _Layer:
     layer = _Layer({}, Path.cwd())
     for text in overrides:
         key, equals, value = text.partition("=")
-        if not equals:
+        if not equals or not key.strip():
             layer.problems.append(f"--set {text}: must be key=value, for example optim.lr=3e-4")
             continue
         try:
@@ -285,8 +285,10 @@ def _tell(error: ErrorDetails, values: dict[str, Value], name: str) -> str:
     value, origin = values[key]
     if kind == "multiple_of" and key == "data.input_size":
         message = f"{error['input']} is not a multiple of {SIDE_STEP}; {_nearest_sides(error['input'])}"
-    if kind == "tuple_type":
-        message = "must be a list such as [320, 320]"
+    if kind in ("tuple_type", "missing", "too_long") and KEYS[key].default is not None:
+        message = f"must be a list such as {render_value(KEYS[key].default)}"
+    if kind == "string_pattern_mismatch":
+        message = "must be a plain name: letters, digits, and _ . + - inside"
     if kind == "literal_error" and not isinstance(value, str) and f"'{value}'" in message:
         message += ", in quotes"
     return f"{origin}: `{key}` = {render_value(value)}: {message}"

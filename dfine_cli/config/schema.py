@@ -11,10 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SizeName = Literal["n", "s", "m", "l", "x"]
 Share = Annotated[float, Field(ge=0, le=1)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^\w[\w .+-]*$")]
 SIDE_STEP, LONGEST_SIDE = 32, 4096
 Side = Annotated[int, Field(ge=SIDE_STEP, le=LONGEST_SIDE, multiple_of=SIDE_STEP)]
 
@@ -38,7 +40,7 @@ class Data(Section):
     """Folder of the validation images."""
     input_size: tuple[Side, Side] = (640, 640)
     """Height and width of the network input in pixels, multiples of 32."""
-    workers: CountOrZero = 4
+    workers: Annotated[int, Field(ge=0, le=256)] = 4
     """Processes that load training data; 0 loads in the main process. The batches do not depend on it."""
     exif: Literal["apply", "ignore"] = "apply"
     """Turn images as their EXIF tag says, or leave the pixels as stored."""
@@ -73,7 +75,7 @@ class Model(Section):
     """Object queries, the most objects an image can give."""
     decoder_layers: Count | None = None
     """Decoder layers; default by size: 3 (N, S), 4 (M), 6 (L, X)."""
-    points: tuple[Count, ...] | None = None
+    points: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
     """Sampling points per level of the deformable attention; default by size."""
     bins: Annotated[int, Field(ge=8, multiple_of=2)] = 32
     """N of the paper: intervals of the edge-offset distributions (bins are 0..N)."""
@@ -131,7 +133,7 @@ class Optim(Section):
     """Learning rate of the backbone at ``nominal_batch``."""
     weight_decay: NotNegative = 1e-4
     """AdamW weight decay."""
-    betas: tuple[Share, Share] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     """AdamW betas."""
     groups: Literal["published", "clean"] = "published"
     """published: the groups of the published code; clean: no decay for any norm, affine or bias."""
@@ -148,7 +150,7 @@ class Optim(Section):
 class Schedule(Section):
     """Length of the run, learning-rate curve and phases; phases are fractions of the run."""
 
-    epochs: Count = 100
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 100
     """Passes over the training data."""
     curve: Literal["constant", "cosine"] = "constant"
     """Learning rate after the warm-up: constant as published, or a cosine down to ``final_lr``."""
@@ -173,7 +175,7 @@ class Schedule(Section):
 class Ema(Section):
     """Exponential moving average of the weights."""
 
-    decay: Annotated[float, Field(ge=0, lt=1)] = 0.9999
+    decay: Beta = 0.9999
     """Decay per optimizer step, if ``share`` is not set."""
     warmup_steps: CountOrZero = 1000
     """Steps of the ramp ``decay * (1 - exp(-t / steps))``; 0 for none. Not used with ``share``."""
@@ -220,7 +222,7 @@ class Run(Section):
 
     folder: Path = Path("runs")
     """Where run folders are made."""
-    seed: CountOrZero = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of everything that is random."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
@@ -235,7 +237,7 @@ class Recipe(Section):
 
     version: Literal["2026.1", "2026.2"] = "2026.2"
     """Version of the recipe; a file that names an old one keeps its old behaviour."""
-    name: str = "run"
+    name: Name = "run"
     """Name of the run folder."""
     size: SizeName = "n"
     """Model size."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from dfine_cli.config.keys import flatten, help_of
 from dfine_cli.config.schema import Recipe
 from dfine_cli.config.yaml12 import render_value
+from dfine_cli.errors import DfineError
 
 _WIDTH = 110
 _COMMENT_COLUMN = 34
@@ -23,14 +25,21 @@ def write_recipe(recipe: Recipe, path: Path, reasons: Mapping[str, str] | None =
         recipe: What to write.
         path: The file; its folder is made.
         reasons: Why a value was chosen, by dotted key; written above it.
+
+    Raises:
+        DfineError: It cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(_render(recipe, path, reasons or {}), encoding="utf-8")
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        with suppress(OSError):  # the folder itself may be what is wrong
+            temporary.unlink(missing_ok=True)
+        raise DfineError(
+            f"{path}: {error.strerror or error}", "choose another place, or free some space"
+        ) from error
 
 
 def _render(recipe: Recipe, path: Path, reasons: Mapping[str, str]) -> str:

@@ -39,13 +39,41 @@ def load_state(path: Path, state: TrainState, *, rewind: bool = True) -> None:
 
     Args:
         path: A file of ``save_checkpoint``.
-        state: What to overwrite.
+        state: What to overwrite; undefined after an error.
         rewind: Restore counters and random generators too, as resuming does. Going back to the best weights
             inside a run keeps them. # published: the epoch counter is rewound as well, which repeats epochs.
+
+    Raises:
+        DfineError: The file cannot be read, holds weights only, or is of another model or optimizer.
     """
     file = read_checkpoint(path)
     if keys.OPTIMIZER not in file:
         raise DfineError(f"{path} holds weights only, nothing to go on from", "resume from weights/last.pt")
+    try:
+        _fill(state, file, rewind)
+    except (RuntimeError, ValueError, KeyError) as error:
+        detail = " ".join(str(error).split())
+        raise DfineError(
+            f"{path} does not fit this run: {detail[:200]}{'…' * (len(detail) > 200)}",
+            "model, classes, objectives and optimizer groups must stay; change them in a new run",
+        ) from error
+
+
+def require_classes(path: Path, classes: ClassMap) -> None:
+    """Refuse to go on with other classes than those of the checkpoint at ``path``.
+
+    Raises:
+        DfineError: They differ, or the file cannot be read.
+    """
+    saved = ClassMap.from_dict(read_checkpoint(path)[keys.CLASSES])
+    if saved != classes:
+        raise DfineError(
+            f"{path} was trained on the classes {', '.join(saved.names)}; the data now has {', '.join(classes.names)}",
+            "go on with the data that the run began with, or start a new run",
+        )
+
+
+def _fill(state: TrainState, file: dict[str, Any], rewind: bool) -> None:
     state.model.load_state_dict(file[keys.MODEL])
     state.ema.model.load_state_dict(file[keys.EMA])
     state.optimizer.load_state_dict(file[keys.OPTIMIZER])

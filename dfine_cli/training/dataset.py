@@ -39,7 +39,12 @@ def open_data(recipe: Recipe, monitor: Monitor) -> TrainingData:
     classes = ClassMap.build(train[0].categories, recipe.categories.remap)
     splits = {"train": train} | ({"val": val} if val else {})
     report = check(
-        splits, classes, num_queries=recipe.model.num_queries, exif=d.exif, on_bad_image=d.on_bad_image
+        splits,
+        classes,
+        num_queries=recipe.model.num_queries,
+        exif=d.exif,
+        on_bad_image=d.on_bad_image,
+        decode=d.on_bad_image == "skip",  # what is left out is told now: the loader skips in silence
     )
     report.raise_for_errors()
     for finding in report.findings:

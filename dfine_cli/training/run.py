@@ -38,7 +38,7 @@ from dfine_cli.training.optimizer import accumulation, build_optimizer, effectiv
 from dfine_cli.training.precision import choose_precision
 from dfine_cli.training.run_dir import RunDir
 from dfine_cli.training.score import Scorer
-from dfine_cli.training.sinks import Recorder, Sink, open_tensorboard
+from dfine_cli.training.sinks import Recorder, Sink, need_tensorboard, open_tensorboard
 from dfine_cli.training.start import StartReport, start_model
 from dfine_cli.training.state import TrainState
 from dfine_cli.training.timeline import draw
@@ -61,7 +61,7 @@ class RunResult:
     def best_row(self) -> Row:
         """Row of the epoch that ``best`` holds; the last one where nothing was scored."""
         scored = [r for r in self.rows if "ap" in r]
-        return max(scored, key=lambda r: float(r["ap"])) if scored else self.rows[-1]
+        return max(scored, key=lambda r: float(r["ap"])) if scored else (self.rows or [{}])[-1]
 
 
 @dataclass
@@ -135,6 +135,8 @@ def set_up(
         precision=choose_precision(recipe.optim.amp, device),
     )
     _refuse_start_weights(recipe, plan)
+    if recipe.run.tensorboard:
+        need_tensorboard()
     if schedule.early_stop and data.val is None:
         raise UsageError(
             "schedule.early_stop waits for a better AP, but there is no validation set",
@@ -167,12 +169,16 @@ def train(
     setup = set_up(recipe, monitor, objectives, start=resume is None)
     run = resume or RunDir.create(recipe)
     if resume:
+        checkpoint.require_classes(run.last, setup.data.classes)
         checkpoint.load_state(run.last, setup.state)
+        run.keep_recipe(recipe)
         run.keep_rows([r for r in run.rows() if r["epoch"] < setup.state.counters.epoch])
     sinks: list[Sink] = [run.append, lambda _: write_curves(run.rows(), run.path / "curves.png")]
     if recipe.run.tensorboard:
         sinks.append(open_tensorboard(run.path / "tensorboard"))
     monitor.started({**setup.facts(), "folder": str(run.path)})
+    if setup.state.counters.epoch >= setup.plan.phases.epochs:
+        monitor.note("this run is finished; more epochs: --epochs N --allow-changes")
     recorder = Recorder(monitor, sinks)
     early_stop = EarlyStop(recipe.schedule.early_stop, setup.plan.phases, setup.plan.steps_per_epoch)
     with stop_on_signal() as stop:

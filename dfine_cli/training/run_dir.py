@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -48,10 +49,18 @@ class RunDir:
                     f"{path}: {error.strerror}", "choose another place with run.folder"
                 ) from error
         run = cls(path)
-        run.weights.mkdir()
-        write_recipe(recipe, path / "recipe.yaml")
-        (path / "env.json").write_text(json.dumps(environment(), indent=2) + "\n")
+        try:
+            run.weights.mkdir()
+            run.keep_recipe(recipe)
+            (path / "env.json").write_text(json.dumps(environment(), indent=2) + "\n")
+        except (OSError, DfineError) as error:
+            shutil.rmtree(path)
+            raise DfineError(f"{path}: nothing can be written there: {error}", "free some space") from error
         return run
+
+    def keep_recipe(self, recipe: Recipe) -> None:
+        """Write the recipe of the run; again where a resumed run was given other values."""
+        write_recipe(recipe, self.path / "recipe.yaml")
 
     @property
     def last(self) -> Path:
@@ -79,14 +88,30 @@ class RunDir:
             file.write(json.dumps(row) + "\n")
 
     def rows(self) -> list[Row]:
-        """All epochs written so far."""
+        """All epochs written so far; a last line that a crash has cut off is left out.
+
+        Raises:
+            DfineError: Another line is damaged.
+        """
         if not self.metrics.exists():
             return []
-        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+        lines = self.metrics.read_text().splitlines()
+        rows: list[Row] = []
+        for number, line in enumerate(lines, 1):
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                if number < len(lines):
+                    raise DfineError(
+                        f"{self.metrics}:{number}: damaged: {error}", "remove that line"
+                    ) from error
+        return rows
 
     def keep_rows(self, rows: Iterable[Row]) -> None:
         """Write the metrics anew, for a resumed run that goes back to an earlier epoch."""
-        self.metrics.write_text("".join(json.dumps(r) + "\n" for r in rows))
+        part = self.metrics.with_suffix(".part")
+        part.write_text("".join(json.dumps(r) + "\n" for r in rows))
+        part.replace(self.metrics)
 
 
 def environment() -> dict[str, object]:

@@ -31,13 +31,25 @@ class Recorder(Monitor):
         self.listener.note(text)
 
 
+def need_tensorboard() -> None:
+    """Refuse a run that wants TensorBoard where it is not installed.
+
+    Raises:
+        MissingError: It is not there.
+    """
+    need("tensorboard", extra="loggers")  # the module of torch itself is always there
+
+
 def open_tensorboard(folder: Path) -> Sink:
     """A sink that writes every number of a row as a scalar over epochs.
 
     Raises:
         MissingError: TensorBoard is not installed.
     """
-    writer = need("torch.utils.tensorboard", extra="loggers").SummaryWriter(str(folder))
+    need_tensorboard()
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(folder))
 
     def write(row: Row) -> None:
         scalars = {k: v for k, v in row.items() if isinstance(v, int | float)} | {

@@ -11,39 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dfine_cli.config.load import load_recipe
-from dfine_cli.data.synthetic import write_dataset
-from dfine_cli.training.run import train
-
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
 
 Change = Callable[[dict[str, Any]], None]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a data set ``data`` and a run ``toy`` of one step on it."""
-    folder = tmp_path_factory.mktemp("trained")
-    write_dataset(folder / "data", train=2, val=3, size=(64, 64), seed=0)
-    settings = {
-        "data.train_json": folder / "data/annotations/instances_train.json",
-        "data.train_images": folder / "data/train",
-        "data.val_json": folder / "data/annotations/instances_val.json",
-        "data.val_images": folder / "data/val",
-        "data.input_size": [64, 64],
-        "data.workers": 0,
-        "model.num_queries": 20,
-        "schedule.epochs": 1,
-        "optim.batch": 2,
-        "optim.nominal_batch": 2,
-        "evaluation.weights": "ema",
-        "run.folder": folder,
-        "run.device": "cpu",
-        "name": "toy",
-    }
-    train(load_recipe("finetune/n", [f"{k}={v}" for k, v in settings.items()]).recipe)
-    return folder
 
 
 @pytest.fixture

@@ -149,8 +149,15 @@ def test_a_missing_key_is_named(content, save):
 
 
 def test_weights_of_another_model(content, save):
-    with pytest.raises(DfineError, match="do not fit"):
+    with pytest.raises(DfineError, match="do not fit") as caught:
         open_checkpoint(save({**content, keys.SIZE: "s"}), "cpu")
+    assert len(caught.value.message.splitlines()) == 1 and len(caught.value.message) < 500
+
+
+@pytest.mark.parametrize("damage", [{keys.CLASSES: 5}, {keys.RECIPE: [1]}, {keys.BEST_WEIGHTS: []}])
+def test_values_of_another_kind_are_no_bug(content, save, damage):
+    with pytest.raises(DfineError, match="the checkpoint is damaged"):
+        open_checkpoint(save({**content, **damage}), "cpu")
 
 
 def test_missing_file(tmp_path):

@@ -8,6 +8,7 @@ from dfine_cli.config.keys import KEYS, help_of
 from dfine_cli.config.load import load_recipe
 from dfine_cli.config.schema import Augment, Data, Model, Recipe, Run, Schedule
 from dfine_cli.config.write import write_recipe
+from dfine_cli.errors import DfineError
 
 
 @pytest.mark.parametrize(
@@ -15,7 +16,7 @@ from dfine_cli.config.write import write_recipe
     [
         Recipe(),
         Recipe(name="1e-4", size="x"),
-        Recipe(name='a: "b" # \\c', schedule=Schedule(final_lr=1e-9, warmup_share=0.1)),
+        Recipe(run=Run(device='a: "b" # \\c'), schedule=Schedule(final_lr=1e-9, warmup_share=0.1)),
         Recipe(model=Model(points=(3, 6, 3), weighting_c=0.125), augment=Augment(mosaic=1)),
         Recipe(run=Run(folder=Path("a b/c: d"), device="cuda:1", compile=True)),
         Recipe(data=Data(train_json=Path("/data/a #1/t.json"), input_size=(32, 4096))),
@@ -66,6 +67,6 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(DfineError, match=r"run\.yaml: disk full"):
         write_recipe(Recipe(), path)
     assert [p.name for p in tmp_path.iterdir()] == ["run.yaml"] and path.read_text() == "old"

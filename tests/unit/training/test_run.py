@@ -1,6 +1,8 @@
 import json
 import os
+import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from dfine_cli import checkpoint_format as keys
 from dfine_cli.backends.detector import open_detector
 from dfine_cli.config.load import load_recipe
 from dfine_cli.config.schema import Recipe
-from dfine_cli.errors import CheckError, Interrupted, UsageError
+from dfine_cli.errors import CheckError, Interrupted, MissingError, UsageError
 from dfine_cli.training.monitor import Monitor, Row, StepReport
 from dfine_cli.training.run import rehearse, train
 from dfine_cli.training.run_dir import RunDir
@@ -154,3 +156,27 @@ def test_no_validation_set_keeps_the_last_weights(make_recipe: MakeRecipe) -> No
     result = train(make_recipe(data={"val_json": None, "val_images": None}, schedule={"epochs": 1}))
     assert "ap" not in result.rows[-1]
     assert result.best.is_file()
+
+
+def test_tensorboard_that_is_not_installed_is_told_before_the_run(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(MissingError, match="tensorboard is not installed"):
+        train(make_recipe(run={"tensorboard": True}))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_images_that_are_skipped_are_counted_and_told(
+    make_recipe: MakeRecipe, toy_data: Path, tmp_path: Path
+) -> None:
+    images = shutil.copytree(toy_data / "train", tmp_path / "images")
+    first, second = sorted(images.iterdir())[:2]
+    content = first.read_bytes()
+    second.write_bytes(content[:300] + content[-2:])  # begins and ends as a JPEG should
+    notes: list[str] = []
+    listener = Listener()
+    listener.note = notes.append  # type: ignore[method-assign]
+    recipe = make_recipe(data={"train_images": images, "on_bad_image": "skip"}, schedule={"epochs": 1})
+    train(recipe, listener)
+    assert [n for n in notes if "1 images cannot be read and are skipped" in n and second.name in n]

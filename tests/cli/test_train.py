@@ -1,0 +1,156 @@
+"""``dfine train``: resuming, changed runs, damaged files, places that cannot be written, signals and pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Run
+
+
+@pytest.fixture
+def toy(trained: Path) -> Path:
+    """A copy of the finished run beside its data, so that it can be spoilt."""
+    number = sum(p.name.startswith("copy") for p in trained.iterdir())
+    return shutil.copytree(trained / "toy", trained / f"copy{number}")
+
+
+def two_lines(err: str) -> str:
+    """The error in what a command said at its end."""
+    error, hint = err.splitlines()[-2:]
+    assert error.startswith("error: ") and hint.startswith("hint: ")
+    assert "Traceback" not in err and "bug in dfine" not in err
+    return error
+
+
+def test_a_finished_run_says_so_and_keeps_its_numbers(run: Run, toy: Path) -> None:
+    before = (toy / "metrics.jsonl").read_text()
+    code, out, err = run("train", "--resume", toy)
+    assert code == 0 and "this run is finished" in err and f"run: {toy}" in out
+    assert (toy / "metrics.jsonl").read_text() == before
+
+
+def test_allowed_changes_stay_with_the_run(run: Run, toy: Path) -> None:
+    code, _, err = run("train", "--resume", toy, "--epochs", 2)
+    assert code == 2 and "would change schedule.epochs" in two_lines(err)
+    code, _, err = run("train", "--resume", toy, "--epochs", 2, "--allow-changes")
+    assert code == 0, err
+    assert [json.loads(row)["epoch"] for row in (toy / "metrics.jsonl").read_text().splitlines()] == [0, 1]
+    assert "\n  epochs: 2 " in (toy / "recipe.yaml").read_text()
+
+
+@pytest.mark.parametrize("change", ["size=s", "model.bins=16", "optim.groups=published"])
+def test_what_does_not_fit_the_checkpoint_is_refused(run: Run, toy: Path, change: str) -> None:
+    before = {p: p.read_bytes() for p in toy.rglob("*") if p.is_file()}
+    code, out, err = run("train", "--resume", toy, "--allow-changes", "--epochs", 2, "--set", change)
+    assert (code, out) == (1, "") and "last.pt does not fit this run" in two_lines(err)
+    assert {p: p.read_bytes() for p in toy.rglob("*") if p.is_file()} == before
+
+
+def test_other_classes_are_named(run: Run, toy: Path, tmp_path: Path) -> None:
+    annotations = toy.parent / "data" / "annotations"
+    for name in ("train", "val"):
+        text = (annotations / f"instances_{name}.json").read_text()
+        (tmp_path / f"{name}.json").write_text(text.replace('"disc"', '"blob"'))
+    words = [f"--set=data.{name}_json={tmp_path / name}.json" for name in ("train", "val")]
+    code, _, err = run("train", "--resume", toy, "--allow-changes", *words)
+    assert code == 1
+    assert "was trained on the classes disc, " in two_lines(err) and "now has blob, " in err
+
+
+def test_a_last_line_cut_off_by_a_crash_is_made_anew(run: Run, toy: Path) -> None:
+    metrics = toy / "metrics.jsonl"
+    metrics.write_text(metrics.read_text() + '{"epoch": 1, "lo')
+    code, _, err = run("train", "--resume", toy, "--epochs", 2, "--allow-changes")
+    assert code == 0, err
+    assert [json.loads(row)["epoch"] for row in metrics.read_text().splitlines()] == [0, 1]
+    metrics.write_text("damaged\n" + metrics.read_text())
+    code, _, err = run("train", "--resume", toy)
+    assert code == 1 and "metrics.jsonl:1: damaged" in two_lines(err)
+
+
+@pytest.mark.parametrize(("keep", "told"), [(0.5, "cut off"), (0.0, "not a checkpoint")])
+def test_a_damaged_checkpoint_is_named(run: Run, toy: Path, keep: float, told: str) -> None:
+    last = toy / "weights" / "last.pt"
+    content = last.read_bytes()
+    last.write_bytes(content[: int(keep * len(content))])
+    code, _, err = run("train", "--resume", toy)
+    assert code == 1 and told in two_lines(err)
+
+
+def test_weights_alone_are_not_resumed(run: Run, toy: Path) -> None:
+    shutil.copy(toy / "weights" / "best.pt", toy / "weights" / "last.pt")
+    code, _, err = run("train", "--resume", toy)
+    assert code == 1 and "holds weights only" in two_lines(err)
+
+
+def start(words: list[object], before: str = "", after: str = "") -> subprocess.Popen[str]:
+    """``dfine`` in a shell of its own, in a process group of its own."""
+    command = f"{before} exec {sys.executable} -m dfine_cli {' '.join(map(str, words))} {after}"
+    return subprocess.Popen(
+        ["bash", "-c", command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_a_full_disk_leaves_no_half_written_run(toy: Path) -> None:
+    name = f"full_{toy.name}"
+    words = ["train", toy / "recipe.yaml", "--name", name, "--set", f"run.folder={toy.parent}"]
+    small = start(words, before="ulimit -f 2;")  # kilobytes: too small for the recipe
+    _, err = small.communicate()
+    assert small.returncode == 1 and "nothing can be written there" in two_lines(err)
+    assert not (toy.parent / name).exists()
+    larger = start(words, before="ulimit -f 4000;")  # too small for the weights
+    _, err = larger.communicate()
+    assert larger.returncode == 1 and "best.pt could not be written" in two_lines(err)
+    assert list((toy.parent / name / "weights").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("signals", "told"),
+    [
+        ([signal.SIGINT], "everything is saved"),
+        ([signal.SIGTERM], "everything is saved"),
+        ([signal.SIGINT, signal.SIGINT], ""),
+    ],
+    ids=["Ctrl-C", "SIGTERM", "Ctrl-C twice"],
+)
+def test_signals_end_a_run_and_its_workers(toy: Path, signals: list[signal.Signals], told: str) -> None:
+    words = ["train", toy / "recipe.yaml", "--epochs", 2000, "--workers", 1, "--set", f"run.folder={toy}"]
+    process = start([*words, "--set evaluation.every=2000"])
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.lstrip().startswith("2 "):  # the row of the second epoch
+            break
+    for number in signals:  # a terminal sends Ctrl-C to the whole group, `kill` to the process alone
+        (os.killpg if number is signal.SIGINT else os.kill)(process.pid, number)
+    out, err = process.communicate()
+    assert (process.returncode, out) == (130, "")
+    assert told in err and "error: " in err and "Traceback" not in err
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("after", "code"),
+    [("| head -1", 0), (">&-", 0), ("2>&-", 0), (">/dev/full", 1)],
+    ids=["pipe closed early", "no stdout", "no stderr", "full device"],
+)
+def test_streams_that_end_early(toy: Path, after: str, code: int) -> None:
+    process = start(["eval", toy, "--workers", 0, "--device", "cpu"], after=after)
+    _, err = process.communicate()
+    assert process.returncode == code and "Traceback" not in err and "Exception" not in err
+    if after == ">/dev/full":
+        assert "No space left" in err

@@ -92,7 +92,7 @@ def test_the_size_is_that_of_the_weights(start: str, size: str, run: Run, datase
 
 
 def test_a_config_keeps_its_values(run: Run, dataset: Path, weights: Path) -> None:
-    assert run("init", dataset).code == 0
+    assert run("init", dataset, "--set", "optim.lr=2e-3").code == 0
     code, out, err = run("finetune", "run.yaml", "--show", "--json")
     values = json.loads(out)
     assert code == 0 and "a rate for training from scratch" in err

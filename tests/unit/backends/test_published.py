@@ -43,7 +43,7 @@ def weights(model: DFINE, tmp_path: Path) -> PublishedWeights:
 
 
 def detect(detector: TorchDetector) -> list[np.ndarray]:
-    images = np.random.default_rng(0).random((1, 3, *SIZE), np.float32)
+    images = np.random.default_rng(0).integers(0, 256, (1, 3, *SIZE), np.uint8)
     return list(detector.detect(images, [(480, 640)])[0])
 
 
@@ -73,7 +73,7 @@ def test_published_files_and_folders_are_opened(tmp_path: Path) -> None:
     second = open_detector(folder, "cpu")
     assert second.input_size == (320, 320)
     assert isinstance(first, TorchDetector) and isinstance(second, TorchDetector)
-    images = np.random.default_rng(0).random((1, 3, 320, 320), np.float32)
+    images = np.random.default_rng(0).integers(0, 256, (1, 3, 320, 320), np.uint8)
     for ours, theirs in zip(
         first.detect(images, [(10, 10)])[0], second.detect(images, [(10, 10)])[0], strict=True
     ):

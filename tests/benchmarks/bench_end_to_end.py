@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     options = parser.parse_args()
     recipe = load_recipe(
-        "finetune/n",
+        "scratch/n",
         overrides=[
             f"data.train_json={options.annotations}",
             f"data.train_images={options.images}",

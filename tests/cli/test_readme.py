@@ -27,7 +27,6 @@ SUBSTITUTIONS = {
     "DATA": "path/to/data",
     "JSON": "path/to/data/annotations/instances_train.json",
     "IMAGES": "path/to/data/train",
-    "runs/finetune_n": "runs/data_n",  # `init` names a run by the folder of its data
 }
 # What is added to a command so that it takes seconds instead of minutes; the words of the README stay.
 TINY_RECIPE = "--set data.input_size=[64,64] --set schedule.epochs=1 --set data.workers=0 --set optim.batch=2"
@@ -36,8 +35,11 @@ TINY = {
     "dfine init": TINY_RECIPE,
     "dfine train": TINY_RECIPE,
     "dfine eval": "--device cpu --workers 0",
+    "dfine finetune": "--show",  # the weights themselves are on a server
     "dfine demo": "--images 8 --size 64 --epochs 1 --device cpu",
     "python tests/benchmarks/bench_loader.py": "--side 64 --batch 2",
+    "python tests/benchmarks/bench_end_to_end.py": "--side 64 --workers 0 --rounds 1",
+    "python tests/benchmarks/bench_inference.py": "--sizes n --side 64 --runs 1 --threads 1",
     "python tests/benchmarks/bench_step.py": "--side 64 --batch 2 --boxes 3 --runs 1 --threads 1",
 }
 

@@ -82,9 +82,10 @@ def command(
 
 
 def _score_file(predictions: Path, files: "SplitFiles", as_json: bool) -> None:
-    from dfine_cli.evaluation.coco_eval import evaluate, read_json
+    from dfine_cli.evaluation.coco_eval import evaluate
+    from dfine_cli.evaluation.results import read_results
 
-    result = evaluate(files.json, read_json(predictions))
+    result = evaluate(files.json, read_results(predictions))
     _show(result, files, {"predictions": str(predictions)}, as_json)
 
 

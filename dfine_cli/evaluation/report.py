@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from dfine_cli.evaluation.coco_eval import UNDEFINED, EvalResult
+from dfine_cli.evaluation.average_precision import UNDEFINED
+from dfine_cli.evaluation.coco_eval import EvalResult
 
 SCHEMA_VERSION = 1
 """Version of the JSON layout."""

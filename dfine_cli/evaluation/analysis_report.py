@@ -113,9 +113,16 @@ def verdict(difference: Difference, confidence: float) -> str:
         "worse": "the loss is real",
         "unclear": "no difference that these images can show",
     }[difference.verdict]
+    return f"AP {describe(difference, confidence)}: {says}"
+
+
+def describe(difference: Difference, confidence: float) -> str:
+    """Both values, the change, and its interval if there is one."""
+    if or_none(difference.before) is None:
+        return "undefined without objects"
+    interval = f"{confidence:.0%} interval {signed(difference.low)} to {signed(difference.high)}"
     return (
-        f"AP {number(difference.before)} -> {number(difference.after)} ({difference.change:+.4f}, "
-        f"{confidence:.0%} interval {difference.low:+.4f} to {difference.high:+.4f}): {says}"
+        f"{number(difference.before)} -> {number(difference.after)} ({signed(difference.change)}, {interval})"
     )
 
 
@@ -248,9 +255,9 @@ def _comparison(comparison: Comparison) -> Table:
             d.name,
             number(d.before),
             number(d.after),
-            _signed(d.change),
-            _signed(d.low),
-            _signed(d.high),
+            signed(d.change),
+            signed(d.low),
+            signed(d.high),
             d.verdict,
         )
         for d in (comparison.ap, *sorted(comparison.classes, key=lambda d: -abs(d.change)))
@@ -361,7 +368,8 @@ def _points(share: float) -> str:
     return "-" if or_none(share) is None else f"{100 * share:.2f}"
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """Four digits with a sign, or a dash where the value is undefined."""
     return "-" if np.isnan(value) else f"{value:+.4f}"
 
 

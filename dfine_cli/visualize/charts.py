@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dfine_cli.evaluation.analysis_report import describe, signed
 from dfine_cli.evaluation.calibration import BINS, Calibration
 from dfine_cli.evaluation.compare import Difference
 from dfine_cli.evaluation.thresholds import GRID
@@ -128,7 +129,7 @@ def _cell(x: float, y: float, count: int, share: float, right: bool, truth: str,
     )
 
 
-def interval_chart(differences: Sequence[Difference]) -> str:
+def interval_chart(differences: Sequence[Difference], confidence: float) -> str:
     """Change of AP with its interval, one row each, around a line at zero."""
     label = 16 + LETTER * max((len(_short(d.name, 22)) for d in differences), default=0)
     reach = max(
@@ -142,13 +143,13 @@ def interval_chart(differences: Sequence[Difference]) -> str:
         y = 4 + i * ROW + ROW / 2
         strong = ' class="strong"' if i == 0 else ""
         ends = [middle + scale * (0 if np.isnan(v) else v) for v in (d.low, d.high)]
-        title = f"{d.name}: {d.before:.4f} to {d.after:.4f}, interval {d.low:+.4f} to {d.high:+.4f}"
+        title = f"{d.name}: {describe(d, confidence)}"
         parts.append(
             f'<g class="{d.verdict}"><title>{escape(title)}</title>'
             f'<text{strong} x="{label - 8:.0f}" y="{y + 4:.1f}" text-anchor="end">{escape(_short(d.name, 22))}</text>'
             f'<line class="interval" x1="{ends[0]:.1f}" x2="{ends[1]:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
             f'<circle class="dot" cx="{middle + scale * d.change:.1f}" cy="{y:.1f}" r="{5 if i == 0 else 4}"/>'
-            f'<text{strong} x="{WIDTH - 8}" y="{y + 4:.1f}" text-anchor="end">{d.change:+.4f}</text></g>'
+            f'<text{strong} x="{WIDTH - 8}" y="{y + 4:.1f}" text-anchor="end">{signed(d.change)}</text></g>'
         )
     return _svg(WIDTH, height, parts, "intervals")
 

@@ -91,7 +91,7 @@ def render_page(subject: Subject, explained: Explained, images: ImageFolder | No
         context["comparison"] = {
             "verdict": verdict(comparison.ap, comparison.confidence).replace("->", "→"),
             "kind": comparison.ap.verdict,
-            "chart": interval_chart(_most_changed(comparison)),
+            "chart": interval_chart(_most_changed(comparison), comparison.confidence),
             "pictures": _changed(before, analysis, comparison, images) if images else [],
         }
     return _template().render(context)

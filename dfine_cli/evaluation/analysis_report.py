@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dfine_cli.evaluation.analysis import Analysis
 from dfine_cli.evaluation.calibration import BINS, MIN_SCORE
-from dfine_cli.evaluation.compare import Comparison, Difference
+from dfine_cli.evaluation.compare import FEWEST_IMAGES, Comparison, Difference
 from dfine_cli.evaluation.error_types import KINDS
 from dfine_cli.evaluation.report import CLASS_HEADER as COCO_HEADER
 from dfine_cli.evaluation.report import class_rows, markdown_table, metric_rows, number, or_none, to_json
@@ -112,6 +112,7 @@ def verdict(difference: Difference, confidence: float) -> str:
         "better": "the gain is real",
         "worse": "the loss is real",
         "unclear": "no difference that these images can show",
+        "too few": "too few images to tell",
     }[difference.verdict]
     return f"AP {describe(difference, confidence)}: {says}"
 
@@ -264,7 +265,8 @@ def _comparison(comparison: Comparison) -> Table:
     ]
     note = (
         f"{verdict(comparison.ap, comparison.confidence)}. Bootstrap over images with {comparison.resamples} resamples; "
-        f"about {1 - comparison.confidence:.0%} of unchanged classes leave their interval by chance."
+        f"about {1 - comparison.confidence:.0%} of unchanged classes seem better or worse by chance; "
+        f"a class on fewer than {FEWEST_IMAGES} images is not judged."
     )
     return Table(
         "Comparison", note, ("class", "AP before", "AP after", "change", "from", "to", "verdict"), rows
@@ -331,6 +333,7 @@ def _difference_json(difference: Difference) -> dict[str, Any]:
         "name": difference.name,
         **{key: or_none(getattr(difference, key)) for key in ("before", "after", "low", "high")},
         "change": difference.change,
+        "images": difference.images,
         "verdict": difference.verdict,
     }
 

@@ -14,6 +14,8 @@ from dfine_cli.evaluation.per_image import PerImage
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 SEED = 0
+FEWEST_IMAGES = 10
+"""Fewer images with a class are too alike for draws among them to say how another sample would differ."""
 _ROUNDING = 1e-9
 _CHUNK = 20_000_000
 """Numbers held at a time, which bounds the memory."""
@@ -28,6 +30,8 @@ class Difference(NamedTuple):
     low: float
     """Bounds of the difference after - before; NaN if no resample has an object of the class."""
     high: float
+    images: int
+    """Images with objects of the class."""
 
     @property
     def change(self) -> float:
@@ -36,7 +40,9 @@ class Difference(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """``better`` or ``worse`` where the interval leaves 0 out, else ``unclear``."""
+        """``better`` or ``worse`` where the interval leaves 0 out, else ``unclear``; or ``too few`` images."""
+        if self.images < FEWEST_IMAGES:
+            return "too few"
         if self.low > _ROUNDING:
             return "better"
         return "worse" if self.high < -_ROUNDING else "unclear"
@@ -92,12 +98,16 @@ def compare(
         draws[:, 1:] = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples).T
     scores = [weighted_ap(matching, draws) for matching in (before, after)]
     names = after.truth.names
-    rows = [_difference(names[k], scores[0][k], scores[1][k], confidence) for k in range(len(names))]
+    with_objects = _images_with_objects(after)
+    rows = [
+        _difference(names[k], scores[0][k], scores[1][k], confidence, len(with_objects[k]))
+        for k in range(len(names))
+    ]
     before_mean, after_mean = (_mean_over_classes(s) for s in scores)
     changed = images[1].errors - images[0].errors
     order = [int(i) for i in np.argsort(-np.abs(changed), kind="stable") if changed[i]]
     return Comparison(
-        ap=_difference("all classes", before_mean, after_mean, confidence),
+        ap=_difference("all classes", before_mean, after_mean, confidence, len(set().union(*with_objects))),
         classes=tuple(row for row in rows if row.before != UNDEFINED),
         images=tuple(ChangedImage(i, int(images[0].errors[i]), int(images[1].errors[i])) for i in order),
         resamples=resamples,
@@ -178,6 +188,17 @@ def _class_ap(
     return np.where(positives > 0, total / len(IOUS), np.nan)
 
 
+def _images_with_objects(matching: Matching) -> list[set[int]]:
+    """For each class the images that have an object of it that counts."""
+    found: list[set[int]] = [set() for _ in matching.truth.names]
+    counts = ~matching.truth.crowd
+    for k, image in zip(
+        matching.truth.classes[counts].tolist(), matching.truth.images[counts].tolist(), strict=True
+    ):
+        found[k].add(image)
+    return found
+
+
 def _mean_over_classes(ap: NDArray[np.float64]) -> NDArray[np.float64]:
     """[R] mean of [K, R] over the classes that have objects; NaN where none has."""
     defined = (~np.isnan(ap)).sum(0)
@@ -186,13 +207,13 @@ def _mean_over_classes(ap: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _difference(
-    name: str, before: NDArray[np.float64], after: NDArray[np.float64], confidence: float
+    name: str, before: NDArray[np.float64], after: NDArray[np.float64], confidence: float, images: int
 ) -> Difference:
     """Both APs as they are (the first column), and the interval over the draws (the others)."""
     if np.isnan(before[0]):
-        return Difference(name, UNDEFINED, UNDEFINED, np.nan, np.nan)
+        return Difference(name, UNDEFINED, UNDEFINED, np.nan, np.nan, images)
     draws = (after - before)[1:]
     draws = draws[~np.isnan(draws)]
     tail = (1 - confidence) / 2
     low, high = np.quantile(draws, (tail, 1 - tail)).tolist() if len(draws) else (np.nan, np.nan)
-    return Difference(name, float(before[0]), float(after[0]), low, high)
+    return Difference(name, float(before[0]), float(after[0]), low, high, images)

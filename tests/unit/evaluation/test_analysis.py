@@ -99,5 +99,5 @@ def test_max_dets_keep_the_smaller_numbers_of_coco():
     ("low", "high", "says"), [(0.01, 0.03, "gain is real"), (-0.03, -0.01, "loss is real"), (-0.01, 0.01, "no difference")]
 )  # fmt: skip
 def test_the_verdict_is_a_sentence(low, high, says):
-    text = verdict(Difference("all classes", 0.5, 0.5 + (low + high) / 2, low, high), 0.95)
+    text = verdict(Difference("all classes", 0.5, 0.5 + (low + high) / 2, low, high, images=50), 0.95)
     assert says in text and "95% interval" in text

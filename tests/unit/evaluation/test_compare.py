@@ -10,7 +10,7 @@ from dfine_cli.evaluation.coco_eval import evaluate, score
 from dfine_cli.evaluation.compare import compare, weighted_ap
 from dfine_cli.evaluation.per_image import count_per_image
 from tests.unit.evaluation.reference import random_problem
-from tests.unit.evaluation.scenes import CAT, crowd_of_images, match, noisy, truth
+from tests.unit.evaluation.scenes import CAT, DOG, crowd_of_images, match, noisy, result, truth
 
 
 def compared(content, before, after, **options):
@@ -92,3 +92,15 @@ def test_nothing_to_compare():
     assert (result.ap.before, result.classes) == (UNDEFINED, ())
     one = truth([(1, CAT, (0, 0, 9, 9), 0)])
     assert [c.name for c in compared(one, [], []).classes] == ["cat"]
+
+
+def test_a_class_on_few_images_is_not_judged():
+    """A single image that changed is drawn again and again: its interval leaves 0 out, but says nothing."""
+    rows = [(i, CAT, (10.0, 10.0, 50.0, 50.0), 0) for i in range(10)] + [
+        (0, DOG, (100.0, 100.0, 50.0, 50.0), 0)
+    ]
+    content = truth(rows, images=range(10))
+    found = [result(a["image_id"], a["category_id"], a["bbox"], 0.9) for a in content["annotations"]]
+    cat, dog = compared(content, [], found).classes
+    assert (cat.images, cat.verdict) == (10, "better")
+    assert (dog.images, dog.verdict) == (1, "too few") and dog.low == pytest.approx(1)

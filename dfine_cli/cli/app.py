@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dfine_cli import __version__
-from dfine_cli.cli import demo, init, train
+from dfine_cli.cli import demo, init, train, visualize
 from dfine_cli.cli import eval as eval_
 from dfine_cli.cli.console import print_error, print_out
 from dfine_cli.errors import DfineError, ExitCode
@@ -18,6 +18,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "init": init.command,
     "train": train.command,
     "eval": eval_.command,
+    "visualize": visualize.command,
     "demo": demo.command,
 }
 """Name of each subcommand and the function behind it; its docstring is the help."""
@@ -49,7 +50,7 @@ def _root(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
 ) -> None:
-    """D-FINE object detectors on your own data: init, train, eval."""
+    """D-FINE object detectors on your own data: init, train, eval, visualize."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

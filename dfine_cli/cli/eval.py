@@ -87,7 +87,7 @@ def command(
     if source is None:
         raise UsageError("give a checkpoint or a run folder", "dfine eval runs/NAME DATA")
     check_report(report)
-    files = _find_data(data or model, split, images)
+    files = find_data(data or model, split, images)
     truth = read_truth(files.json)
     weights = None if predictions else find_weights(source)
     detect = partial(_detect, files=files, device=device, batch=batch, workers=workers)
@@ -137,7 +137,7 @@ def _name(source: Path) -> str:
     return source.absolute().name
 
 
-def _find_data(source: Path | None, split: Split, images: Path | None) -> "SplitFiles":
+def find_data(source: Path | None, split: Split, images: Path | None) -> "SplitFiles":
     """The annotation file and image folder that ``source`` stands for."""
     from dfine_cli.data.layout import SplitFiles, find_layout
 

@@ -40,6 +40,11 @@ class ImageFolder:
     def __init__(self, names: Sequence[str], folder: Path, beside: Path) -> None:
         self._names, self._folder, self._beside = names, folder, beside
 
+    def is_image(self, image: int, path: Path) -> bool:
+        """Whether ``path``, which is there, is the file of an image."""
+        own = find_image(self._names[image], self._folder, self._beside)
+        return own.is_file() and own.samefile(path)
+
     def read(self, image: int) -> Picture | None:
         """The image, or None if it cannot be read."""
         if not self._names[image]:
@@ -79,15 +84,15 @@ def draw_outcomes(picture: Picture, analysis: Analysis, image: int, side: int) -
     captions += [f"missed: {truth.names[truth.classes[g]]}" for g in objects.tolist()]
     colours += [MISSED] * len(objects)
     boxes = np.concatenate((found.boxes_xywh[rows], truth.boxes_xywh[objects]))
-    scaled, scale = _scaled(picture, side)
+    scaled, scale = scale_to(picture, side)
     return draw_captioned(
-        scaled, _corners(boxes) * scale, colours, captions, Style(line=2, text=12, max_labels=_LABELS)
+        scaled, to_corners(boxes) * scale, colours, captions, Style(line=2, text=12, max_labels=_LABELS)
     )
 
 
 def draw_suspect(picture: Picture, suspect: Suspect, side: int) -> Picture:
     """The surroundings of a likely label error, scaled to ``side`` pixels, with its box."""
-    x1, y1, x2, y2 = _corners(np.array([suspect.box_xywh]))[0].tolist()
+    x1, y1, x2, y2 = to_corners(np.array([suspect.box_xywh]))[0].tolist()
     reach = max((x2 - x1) * (1 + 2 * CONTEXT), (y2 - y1) * (1 + 2 * CONTEXT), _LEAST) / 2
     height, width = picture.shape[:2]
     left, right = (int(np.clip(v, 0, width)) for v in ((x1 + x2) / 2 - reach, (x1 + x2) / 2 + reach))
@@ -95,7 +100,7 @@ def draw_suspect(picture: Picture, suspect: Suspect, side: int) -> Picture:
     detail = picture[top : max(bottom, top + 1), left : max(right, left + 1)]
     if not detail.size:  # the box lies outside the image
         detail, left, top = picture, 0, 0
-    scaled, scale = _scaled(detail, side)
+    scaled, scale = scale_to(detail, side)
     box = (np.array([[x1, y1, x2, y2]]) - (left, top, left, top)) * scale
     return draw_captioned(scaled, box, [MISSED if suspect.label else WRONG], [""], Style(line=2))
 
@@ -106,12 +111,14 @@ def to_data_uri(picture: Picture) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
 
 
-def _scaled(picture: Picture, side: int) -> tuple[Picture, float]:
+def scale_to(picture: Picture, side: int) -> tuple[Picture, float]:
+    """The picture with ``side`` pixels on its longer side, and the factor."""
     scale = side / max(picture.shape[:2])
     size = [max(1, round(length * scale)) for length in picture.shape[1::-1]]
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(picture, size, interpolation=way), np.uint8), scale
 
 
-def _corners(boxes_xywh: NDArray[np.float64]) -> NDArray[np.float64]:
+def to_corners(boxes_xywh: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Boxes [N, 4] as xyxy."""
     return np.concatenate((boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]), 1)

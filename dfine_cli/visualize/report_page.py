@@ -94,17 +94,18 @@ def render_page(subject: Subject, explained: Explained, images: ImageFolder | No
             "chart": interval_chart(_most_changed(comparison), comparison.confidence),
             "pictures": _changed(before, analysis, comparison, images) if images else [],
         }
-    return _template().render(context)
+    return page_template("report_page.html").render(context)
 
 
-@lru_cache(maxsize=1)
-def _template() -> jinja2.Template:
+@lru_cache(maxsize=4)
+def page_template(name: str) -> jinja2.Template:
+    """A page of this folder; what is put into it is text, never markup, unless the page says so."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.tests["quantity"] = _is_quantity
-    return environment.get_template("report_page.html")
+    return environment.get_template(name)
 
 
 def _is_quantity(text: str) -> bool:

@@ -103,6 +103,7 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("--times", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--jobs", nargs="+", default=[job.__name__ for job in JOBS])
     options = parser.parse_args()
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
@@ -110,6 +111,8 @@ def main() -> None:
         if options.times > 1:
             truth, results = repeated(truth, results, options.times, Path(folder))
         for number, job in enumerate(JOBS):
+            if job.__name__ not in options.jobs:
+                continue
             measured = []
             for _ in range(options.rounds):
                 receiver, sender = spawn.Pipe(duplex=False)

@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -20,12 +18,10 @@ from dfine_cli.evaluation.results import to_columns
 from dfine_cli.evaluation.truth import read_truth
 from dfine_cli.visualize.outcomes import MISSED, RIGHT, WRONG, draw_outcomes, draw_suspect
 from dfine_cli.visualize.report_files import check_target, write_report
+from tests.browser import browse
 from tests.unit.evaluation.scenes import BOX, CAT, DOG, FAR, crowd_of_images, noisy, result, truth
 
 EVIL = '<script>alert("x")</script>'
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
-)
 
 
 @pytest.fixture(scope="module")
@@ -152,32 +148,8 @@ def test_details_of_any_box(box):
     assert max(draw_suspect(np.zeros((200, 200, 3), np.uint8), suspect, 120).shape) == 120
 
 
-def browse(page: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """The page in a headless browser that may not reach anything."""
-    if BROWSER is None:
-        pytest.skip("needs Chromium (apt-get install chromium)")
-    return subprocess.run(
-        [
-            BROWSER,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            f"--user-data-dir={page.parent / 'profile'}",
-            "--host-resolver-rules=MAP * ~NOTFOUND",
-            "--enable-logging=stderr",
-            *options,
-            page.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=True,
-    )
-
-
-def test_a_browser_runs_the_page(report):
-    seen = browse(report[2][0], "--dump-dom")
+def test_a_browser_runs_the_page(report, tmp_path):
+    seen = browse(report[2][0], tmp_path, "--dump-dom")
     assert "CONSOLE" not in seen.stderr  # an error of the script would be reported here
     best = report[1].analysis.thresholds.best
     assert f"best F1 {best.f1:.3f} at score {best.threshold:.3f}" in seen.stdout
@@ -193,9 +165,9 @@ def test_a_browser_runs_the_page(report):
 
 def test_a_browser_shows_charts_and_pictures(report, tmp_path):
     shot = tmp_path / "shot.png"
-    browse(report[2][0], f"--screenshot={shot}", "--window-size=1200,6000")
+    browse(report[2][0], tmp_path, f"--screenshot={shot}", "--window-size=1200,3000")
     seen = cv2.imread(str(shot))[..., ::-1].astype(int)
-    assert seen.shape == (6000, 1200, 3)
+    assert seen.shape == (3000, 1200, 3)
 
     def share(colour):
         return float((np.abs(seen - colour).max(-1) < 12).mean())

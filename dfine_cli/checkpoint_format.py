@@ -32,6 +32,11 @@ METRICS: Final = "metrics"
 VERSIONS: Final = "versions"
 """Versions of what wrote the file."""
 
+# What an evaluation may add.
+OPERATING_POINT: Final = "operating_point"
+"""``threshold`` with the best F1 at IoU 0.50, its ``precision``, ``recall`` and ``f1``, ``classes`` (a threshold or
+None per class index), ``annotations`` (the file it was found on). Absent until an evaluation stores it."""
+
 # What resuming needs as well.
 OPTIMIZER: Final = "optimizer"
 SCALER: Final = "scaler"

@@ -2,19 +2,20 @@
 
 import shlex
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dfine_cli.cli.console import StatusLine, print_json, print_next, print_out, print_table, say
+from dfine_cli.cli.console import StatusLine, print_next, say
 from dfine_cli.cli.downloads import local_weights
 from dfine_cli.cli.options import JsonOption
 from dfine_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from dfine_cli.data.layout import SplitFiles
-    from dfine_cli.evaluation.coco_eval import EvalResult
+    from dfine_cli.evaluation.score import Scored
 
 
 class Split(str, Enum):
@@ -55,29 +56,92 @@ def command(
         Path | None,
         typer.Option(metavar="PNG", help="Draw some of the images with ground truth and predictions."),
     ] = None,
+    max_dets: Annotated[int, typer.Option(min=1, help="Detections of a class that count on an image.")] = 100,
+    compare: Annotated[
+        Path | None,
+        typer.Option(metavar="OTHER", help="Compare with this checkpoint, run folder or results file."),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR|FILE", help="Write a report: a folder, or a file .html, .json or .md."),
+    ] = None,
+    store: Annotated[
+        bool | None,
+        typer.Option(
+            "--store-threshold/--no-store-threshold",
+            help="Keep the best threshold in the checkpoint. Default: where a run is scored on its own val data.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a checkpoint on a dataset with COCO's twelve numbers and AP per class.
+    """Score a checkpoint on a dataset: COCO's numbers, where AP is lost, the best threshold, likely label errors.
 
     Without DATA a run is scored on its own validation set. Predictions keep the category ids of the dataset.
     """
-    _check_sheet(sheet, predictions)
-    if predictions is not None:
-        _score_file(predictions, _find_data(data or model, split, images), as_json)
-        return
-    if model is None:
-        raise UsageError("give a checkpoint or a run folder", "dfine eval runs/NAME DATA")
-    files = _find_data(data or model, split, images)
-    model = local_weights(str(model))
-    from dfine_cli.backends.detector import find_weights, open_detector
+    check_sheet(sheet, predictions)
+    from dfine_cli.backends.detector import find_weights
+    from dfine_cli.cli.explain import (
+        check_report,
+        explain_results,
+        load_results,
+        read_results_file,
+        show_explained,
+        store_point,
+    )
+    from dfine_cli.evaluation.analysis_report import Subject
     from dfine_cli.evaluation.predict import write_results
+    from dfine_cli.evaluation.results import to_columns
+    from dfine_cli.evaluation.truth import read_truth
+
+    source = predictions or model
+    if source is None:
+        raise UsageError("give a checkpoint or a run folder", "dfine eval runs/NAME DATA")
+    check_report(report)
+    files = find_data(data or model, split, images)
+    truth = read_truth(files.json)
+    weights = None if predictions else find_weights(local_weights(str(source)))
+    detect = partial(_detect, files=files, device=device, batch=batch, workers=workers)
+    other = load_results(compare, truth, detect) if compare else None
+    extra: dict[str, Any] = {"predictions": str(predictions)}
+    if weights is None:
+        results = read_results_file(source, truth)
+    else:
+        scored = detect(weights)
+        results, out = to_columns(scored.known_results), out or _beside(weights, split)
+        write_results(out, scored.results)
+        for warning in scored.warnings:
+            say(f"warning: {warning}")
+        extra = {"images_per_s": round(scored.images_per_s, 2), "predictions": str(out), "model": str(model)}
+        if sheet is not None:
+            from dfine_cli.visualize.sheet import sheet_of
+
+            sheet_of(scored.dataset, scored.detections, scored.names, sheet)
+            extra["sheet"] = str(sheet)
+    subject = Subject(_name(source), files.json, _name(compare) if compare else "")
+    explained, written = explain_results(
+        subject, truth, files, results, other=other, max_dets=max_dets, report=report
+    )
+    own = weights is not None and data is None and split is Split.VAL
+    if weights is not None and (own if store is None else store):
+        extra["threshold_stored_in"] = store_point(weights, explained, files)
+    if written:
+        extra["report"] = [str(path) for path in written]
+    show_explained(subject, explained, extra, as_json)
+    if weights is not None and sheet is None:
+        print_next(
+            shlex.join(["dfine", "eval", str(model), *([str(data)] if data else []), "--sheet", "sheet.png"])
+        )
+
+
+def _detect(model: Path, files: "SplitFiles", device: str, batch: int, workers: int) -> "Scored":
+    """Run a model over a split, with progress."""
+    from dfine_cli.backends.detector import open_detector
     from dfine_cli.evaluation.score import score_detector
 
-    detector = open_detector(model, device)
     status = StatusLine()
     try:
-        scored = score_detector(
-            detector,
+        return score_detector(
+            open_detector(model, device),
             files,
             batch=batch,
             workers=workers,
@@ -85,24 +149,9 @@ def command(
         )
     finally:
         status.close()
-    out = out or _beside(find_weights(model), split)
-    write_results(out, scored.results)
-    for warning in scored.warnings:
-        say(f"warning: {warning}")
-    extra = {"images_per_s": round(scored.images_per_s, 2), "predictions": str(out), "model": str(model)}
-    if sheet is not None:
-        from dfine_cli.visualize.sheet import sheet_of
-
-        sheet_of(scored.dataset, scored.detections, detector.classes.names, sheet)
-        extra["sheet"] = str(sheet)
-    _show(scored.result, files, extra, as_json)
-    if sheet is None:
-        print_next(
-            shlex.join(["dfine", "eval", str(model), *([str(data)] if data else []), "--sheet", "sheet.png"])
-        )
 
 
-def _check_sheet(sheet: Path | None, predictions: Path | None) -> None:
+def check_sheet(sheet: Path | None, predictions: Path | None) -> None:
     """Refuse now what would fail after the evaluation."""
     if sheet is None:
         return
@@ -112,14 +161,12 @@ def _check_sheet(sheet: Path | None, predictions: Path | None) -> None:
         raise UsageError(f"--sheet {sheet}: must be a PNG file", f"for example {sheet.with_suffix('.png')}")
 
 
-def _score_file(predictions: Path, files: "SplitFiles", as_json: bool) -> None:
-    from dfine_cli.evaluation.coco_eval import evaluate, read_json
-
-    result = evaluate(files.json, read_json(predictions))
-    _show(result, files, {"predictions": str(predictions)}, as_json)
+def _name(source: Path) -> str:
+    """What a run folder, checkpoint or results file is called in a report."""
+    return source.absolute().name
 
 
-def _find_data(source: Path | None, split: Split, images: Path | None) -> "SplitFiles":
+def find_data(source: Path | None, split: Split, images: Path | None) -> "SplitFiles":
     """The annotation file and image folder that ``source`` stands for."""
     from dfine_cli.data.layout import SplitFiles, find_layout
 
@@ -166,17 +213,3 @@ def _beside(weights: Path, split: Split) -> Path:
     run = weights.parent.parent
     folder = run / "predictions" if (run / "recipe.yaml").is_file() else weights.parent
     return folder / f"{split.value}.json"
-
-
-def _show(result: "EvalResult", files: "SplitFiles", extra: dict[str, Any], as_json: bool) -> None:
-    from dfine_cli.evaluation.report import CLASS_HEADER, class_rows, metric_rows, to_json
-
-    if as_json:
-        print_json({**to_json(result), "annotations": str(files.json), **extra})
-        return
-    print_out(f"{files.json}: {result.images} images, {result.boxes} boxes, {result.detections} detections\n")
-    print_table(metric_rows(result))
-    print_out()
-    print_table(class_rows(result), CLASS_HEADER)
-    for name, value in extra.items():
-        say(f"{name}: {value}")

@@ -1,8 +1,12 @@
 """An ``EvalResult`` as rows for a terminal table, as JSON and as Markdown."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
-from dfine_cli.evaluation.coco_eval import UNDEFINED, EvalResult
+from dfine_cli.evaluation.average_precision import UNDEFINED
+from dfine_cli.evaluation.coco_eval import EvalResult
+from dfine_cli.evaluation.matching import AREAS
 
 SCHEMA_VERSION = 1
 """Version of the JSON layout."""
@@ -23,7 +27,7 @@ CLASS_HEADER = ("class", "id", "images", "boxes", "detections", "AP", "AP50")
 
 def metric_rows(result: EvalResult) -> list[tuple[str, str, str]]:
     """(name, value, meaning) of the twelve numbers."""
-    return [(name, _number(value), _meaning(name)) for name, value in result.numbers.items()]
+    return [(name, number(value), _meaning(name)) for name, value in result.numbers.items()]
 
 
 def class_rows(result: EvalResult) -> list[tuple[str, ...]]:
@@ -35,8 +39,8 @@ def class_rows(result: EvalResult) -> list[tuple[str, ...]]:
             str(c.images),
             str(c.boxes),
             str(c.detections),
-            _number(c.ap),
-            _number(c.ap50),
+            number(c.ap),
+            number(c.ap50),
         )
         for c in result.classes
     ]
@@ -46,20 +50,28 @@ def to_json(result: EvalResult) -> dict[str, Any]:
     """Plain values with ``schema_version``; numbers without ground truth are null."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "metrics": {name: _or_none(value) for name, value in result.numbers.items()},
+        "metrics": {name: or_none(value) for name, value in result.numbers.items()},
         "images": result.images,
         "boxes": result.boxes,
         "detections": result.detections,
-        "classes": [{**c._asdict(), "ap": _or_none(c.ap), "ap50": _or_none(c.ap50)} for c in result.classes],
+        "classes": [
+            {
+                **{key: value for key, value in c._asdict().items() if key != "areas"},
+                "ap": or_none(c.ap),
+                "ap50": or_none(c.ap50),
+                **{f"ap_{area}": or_none(value) for area, value in zip(AREAS[1:], c.areas, strict=False)},
+            }
+            for c in result.classes
+        ],
     }
 
 
 def to_markdown(result: EvalResult) -> str:
     """Both tables, with a line about what was scored."""
     summary = f"{result.images} images, {result.boxes} boxes, {result.detections} detections"
-    parts = [summary, _markdown_table(("metric", "value", "at"), metric_rows(result))]
+    parts = [summary, markdown_table(("metric", "value", "at"), metric_rows(result))]
     if result.classes:
-        parts.append(_markdown_table(CLASS_HEADER, class_rows(result)))
+        parts.append(markdown_table(CLASS_HEADER, class_rows(result)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -67,15 +79,18 @@ def _meaning(name: str) -> str:
     return MEANINGS.get(name, f"recall, at most {name[2:]} detections an image and class")
 
 
-def _number(value: float) -> str:
-    return "-" if value == UNDEFINED else f"{value:.4f}"
+def number(value: float) -> str:
+    """Four digits, or a dash where the value is undefined."""
+    return "-" if or_none(value) is None else f"{value:.4f}"
 
 
-def _or_none(value: float) -> float | None:
-    return None if value == UNDEFINED else value
+def or_none(value: float) -> float | None:
+    """A number for JSON; None where it is undefined."""
+    return None if value == UNDEFINED or math.isnan(value) else value
 
 
-def _markdown_table(header: tuple[str, ...], rows: list[tuple[str, ...]] | list[tuple[str, str, str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; bars in cells are escaped."""
     lines = [
         header,
         tuple("---" for _ in header),

@@ -21,7 +21,11 @@ class Scored(NamedTuple):
     result: EvalResult
     results: list[JsonDict]
     """COCO results, those of classes that the data does not have among them; these are not scored."""
+    known_results: list[JsonDict]
+    """Those of classes that the data has."""
     dataset: CocoDataset
+    names: tuple[str, ...]
+    """Of the detector's classes."""
     detections: dict[int, Detections]
     """What was found, by image id."""
     warnings: tuple[Finding, ...]
@@ -58,8 +62,9 @@ def score_detector(
     rate = len(dataset) / max(time.perf_counter() - started, 1e-9)
     results = [r for image_id, d in found.items() for r in to_results(image_id, d, classes.category_ids)]
     known = {category["id"] for category in truth.categories}
-    numbers = evaluate(files.json, [r for r in results if r["category_id"] in known])
-    return Scored(numbers, results, dataset, found, report.warnings, rate)
+    scored = [r for r in results if r["category_id"] in known]
+    numbers = evaluate(files.json, scored)
+    return Scored(numbers, results, scored, dataset, classes.names, found, report.warnings, rate)
 
 
 def require_known_classes(classes: ClassMap, truth: CocoFile) -> None:

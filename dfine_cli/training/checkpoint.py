@@ -89,6 +89,31 @@ def _fill(state: TrainState, file: dict[str, Any], rewind: bool) -> None:
         _set_random_state(file[keys.RANDOM])
 
 
+def store_operating_point(path: Path, point: dict[str, Any]) -> None:
+    """Add the operating point of an evaluation to a checkpoint, in place of an earlier one.
+
+    Args:
+        path: A checkpoint of ``save_weights`` or ``save_checkpoint``; everything else in it is kept.
+        point: What ``checkpoint_format.OPERATING_POINT`` describes, in plain values.
+
+    Raises:
+        DfineError: The file cannot be read or written, or was written by somebody else at the same time.
+    """
+    before = _state_of(path)
+    content = read_checkpoint(path)
+    if before != _state_of(path):
+        raise DfineError(f"{path} is being written by a training run", "store the threshold when it is done")
+    _write(path, {**content, keys.OPERATING_POINT: point})
+
+
+def _state_of(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is written or replaced; None if it is not there."""
+    if not path.is_file():
+        return None
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def _weights(state: TrainState, recipe: Recipe, classes: ClassMap, row: Row) -> dict[str, Any]:
     return {
         keys.FORMAT_KEY: keys.FORMAT,

@@ -75,6 +75,20 @@ def draw_boxes(
         scores: [N]; without them the order is kept and labels have no number.
         style: Widths and sizes.
     """
+    order = np.arange(len(labels)) if scores is None else np.argsort(-scores, kind="stable")
+    captions = [names[labels[i]] if scores is None else f"{names[labels[i]]} {scores[i]:.2f}" for i in order]
+    colours = [class_colour(int(labels[i])) for i in order]
+    return draw_captioned(image, np.asarray(boxes_xyxy).reshape(-1, 4)[order], colours, captions, style)
+
+
+def draw_captioned(
+    image: Picture,
+    boxes_xyxy: NDArray[np.floating],
+    colours: Sequence[Colour],
+    captions: Sequence[str],
+    style: Style | None = None,
+) -> Picture:
+    """A copy of ``image`` with boxes on it, the first on top; an empty caption draws no label."""
     style = style or Style()
     picture: Picture = np.array(image, order="C")
     height, width = picture.shape[:2]
@@ -82,15 +96,12 @@ def draw_boxes(
     line = style.line or 1 + round(side / 400)
     text = style.text or int(np.clip(7 + side / 80, 10, 48))
     corners = _pixels(boxes_xyxy, width, height)
-    order = np.arange(len(corners)) if scores is None else np.argsort(-scores, kind="stable")
-    for i in order[::-1]:
-        x1, y1, x2, y2 = corners[i].tolist()
-        colour = class_colour(int(labels[i]))
+    for (x1, y1, x2, y2), colour in zip(corners[::-1].tolist(), colours[::-1], strict=True):
         cv2.rectangle(picture, (x1, y1), (x2, y2), _darker(colour), line + 2)
         cv2.rectangle(picture, (x1, y1), (x2, y2), colour, line)
-    for i in order[: style.max_labels][::-1]:
-        caption = names[labels[i]] if scores is None else f"{names[labels[i]]} {scores[i]:.2f}"
-        _draw_label(picture, corners[i], caption, class_colour(int(labels[i])), text, line)
+    for i in range(min(len(corners), style.max_labels) - 1, -1, -1):
+        if captions[i]:
+            _draw_label(picture, corners[i], captions[i], colours[i], text, line)
     return picture
 
 

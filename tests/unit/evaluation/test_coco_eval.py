@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from dfine_cli.errors import DfineError
-from dfine_cli.evaluation.coco_eval import UNDEFINED, evaluate
+from dfine_cli.evaluation.average_precision import UNDEFINED
+from dfine_cli.evaluation.coco_eval import evaluate
 
 NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
 

@@ -2,7 +2,8 @@
 
 import json
 
-from dfine_cli.evaluation.coco_eval import UNDEFINED, ClassResult, EvalResult
+from dfine_cli.evaluation.average_precision import UNDEFINED
+from dfine_cli.evaluation.coco_eval import ClassResult, EvalResult
 from dfine_cli.evaluation.report import CLASS_HEADER, class_rows, metric_rows, to_json, to_markdown
 
 RESULT = EvalResult(

@@ -1,0 +1,124 @@
+"""Pictures that show what went right and wrong: detections and missed objects in the colour of their outcome."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dfine_cli.data.coco import find_image
+from dfine_cli.data.images import ImageError, read_image
+from dfine_cli.evaluation.analysis import Analysis
+from dfine_cli.evaluation.error_types import KINDS
+from dfine_cli.evaluation.label_errors import Suspect
+from dfine_cli.visualize.draw import Colour, Picture, Style, draw_captioned
+
+RIGHT: Colour = (34, 160, 84)
+WRONG: Colour = (226, 54, 66)
+MISSED: Colour = (245, 150, 20)
+CONTEXT = 0.6
+"""Share of a box's size that is shown around it."""
+_LEAST = 96
+"""Smallest side of a detail in pixels of the image."""
+_QUALITY = 82
+_LABELS = 40
+
+
+class ImageFolder:
+    """Images of an annotation file, by their position in ``Truth.image_ids``.
+
+    Args:
+        names: File name of each image.
+        folder: Where they are.
+        beside: Where else they may be: the folder of the annotation file.
+    """
+
+    def __init__(self, names: Sequence[str], folder: Path, beside: Path) -> None:
+        self._names, self._folder, self._beside = names, folder, beside
+
+    def is_image(self, image: int, path: Path) -> bool:
+        """Whether ``path``, which is there, is the file of an image."""
+        own = find_image(self._names[image], self._folder, self._beside)
+        return own.is_file() and own.samefile(path)
+
+    def read(self, image: int) -> Picture | None:
+        """The image, or None if it cannot be read."""
+        if not self._names[image]:
+            return None
+        try:
+            return read_image(find_image(self._names[image], self._folder, self._beside))
+        except ImageError:
+            return None
+
+
+def draw_outcomes(picture: Picture, analysis: Analysis, image: int, side: int) -> Picture:
+    """An image scaled to ``side`` pixels, with what was found, what is wrong and what was missed.
+
+    Right detections are green without a label, wrong ones red with the kind of their error, missed objects orange.
+
+    Args:
+        picture: [H, W, 3] the image as in the annotations.
+        analysis: What was found.
+        image: Its position in ``Truth.image_ids``.
+        side: Longer side of the result in pixels.
+    """
+    matching, truth, found = analysis.matching, analysis.matching.truth, analysis.matching.detections
+    kept = matching.counted & (found.scores >= analysis.threshold) & (found.images == image)
+    missed = (truth.images == image) & ~truth.crowd
+    missed[matching.found[kept & matching.correct]] = False
+    kinds = list(KINDS)
+    rows = np.flatnonzero(kept)
+    rows = rows[np.lexsort((-found.scores[rows], matching.correct[rows]))]  # wrong ones on top
+    captions = [
+        ""
+        if matching.correct[n]
+        else f"{truth.names[found.classes[n]]} {found.scores[n]:.2f}: {kinds[analysis.errors.kinds[n]]}"
+        for n in rows.tolist()
+    ]
+    colours = [RIGHT if matching.correct[n] else WRONG for n in rows]
+    objects = np.flatnonzero(missed)
+    captions += [f"missed: {truth.names[truth.classes[g]]}" for g in objects.tolist()]
+    colours += [MISSED] * len(objects)
+    boxes = np.concatenate((found.boxes_xywh[rows], truth.boxes_xywh[objects]))
+    scaled, scale = scale_to(picture, side)
+    return draw_captioned(
+        scaled, to_corners(boxes) * scale, colours, captions, Style(line=2, text=12, max_labels=_LABELS)
+    )
+
+
+def draw_suspect(picture: Picture, suspect: Suspect, side: int) -> Picture:
+    """The surroundings of a likely label error, scaled to ``side`` pixels, with its box."""
+    x1, y1, x2, y2 = to_corners(np.array([suspect.box_xywh]))[0].tolist()
+    reach = max((x2 - x1) * (1 + 2 * CONTEXT), (y2 - y1) * (1 + 2 * CONTEXT), _LEAST) / 2
+    height, width = picture.shape[:2]
+    left, right = (int(np.clip(v, 0, width)) for v in ((x1 + x2) / 2 - reach, (x1 + x2) / 2 + reach))
+    top, bottom = (int(np.clip(v, 0, height)) for v in ((y1 + y2) / 2 - reach, (y1 + y2) / 2 + reach))
+    detail = picture[top : max(bottom, top + 1), left : max(right, left + 1)]
+    if not detail.size:  # the box lies outside the image
+        detail, left, top = picture, 0, 0
+    scaled, scale = scale_to(detail, side)
+    box = (np.array([[x1, y1, x2, y2]]) - (left, top, left, top)) * scale
+    return draw_captioned(scaled, box, [MISSED if suspect.label else WRONG], [""], Style(line=2))
+
+
+def to_data_uri(picture: Picture) -> str:
+    """The picture as a JPEG inside a ``data:`` address."""
+    _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
+
+
+def scale_to(picture: Picture, side: int) -> tuple[Picture, float]:
+    """The picture with ``side`` pixels on its longer side, and the factor."""
+    scale = side / max(picture.shape[:2])
+    size = [max(1, round(length * scale)) for length in picture.shape[1::-1]]
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(picture, size, interpolation=way), np.uint8), scale
+
+
+def to_corners(boxes_xywh: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Boxes [N, 4] as xyxy."""
+    return np.concatenate((boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]), 1)

@@ -1,0 +1,83 @@
+"""Pictures with boxes: one file per image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import cv2
+
+from dfine_cli.errors import DfineError, UsageError
+from dfine_cli.visualize.draw import Picture, draw_boxes
+from dfine_cli.visualize.outcomes import to_corners
+from dfine_cli.visualize.source import Shown
+
+WRITTEN = (".jpg", ".jpeg", ".png")
+"""Suffixes that pictures keep; others become ``.jpg``."""
+
+
+def write_pictures(
+    shown: Shown, out: Path, threshold: float, on_progress: Callable[[int, int], None] | None = None
+) -> tuple[list[Path], int]:
+    """Draw every image with its detections.
+
+    Args:
+        shown: Images with detections.
+        out: Folder of the pictures; names and subfolders are those of the images.
+        threshold: Lowest score that is drawn.
+        on_progress: Told how many of how many images are done.
+
+    Returns:
+        The files, and how many images could not be read.
+
+    Raises:
+        UsageError: A picture would take the place of its image.
+        DfineError: A file cannot be written.
+    """
+    found, truth = shown.matching.detections, shown.matching.truth
+    written: list[Path] = []
+    for image in range(len(shown.names)):
+        target = out / picture_name(shown.names[image] or f"{truth.image_ids[image]}")
+        if target.exists() and shown.images.is_image(image, target):
+            raise UsageError(f"{target}: is the image itself", "choose another folder with --out")
+        picture = shown.images.read(image)
+        if picture is not None:
+            rows = shown.of_image(image)
+            rows = rows[found.scores[rows] >= threshold]
+            boxes = to_corners(found.boxes_xywh[rows])
+            write_picture(
+                target, draw_boxes(picture, boxes, found.classes[rows], truth.names, found.scores[rows])
+            )
+            written.append(target)
+        if on_progress:
+            on_progress(image + 1, len(shown.names))
+    return written, len(shown.names) - len(written)
+
+
+def picture_name(name: str) -> str:
+    """A relative path for the picture of an image; what leads out of the folder is left out."""
+    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("..", "/")]
+    path = PurePosixPath(*parts)
+    return str(path if path.suffix.lower() in WRITTEN else path.with_name(f"{path.name}.jpg"))
+
+
+def write_picture(path: Path, picture: Picture) -> None:
+    """Write a picture in the format of its suffix; the file appears whole or not at all.
+
+    Raises:
+        DfineError: It cannot be encoded or written.
+    """
+    done, data = cv2.imencode(path.suffix, picture[..., ::-1])
+    if not done:
+        raise DfineError(f"{path}: the picture could not be encoded")
+    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data.tobytes())
+        part.replace(path)
+    except OSError as error:
+        raise DfineError(f"{path}: {error.strerror or error}", "choose another place with --out") from error
+    finally:
+        if path.parent.is_dir():
+            part.unlink(missing_ok=True)

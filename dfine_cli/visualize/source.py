@@ -1,0 +1,150 @@
+"""What is shown: images with detections of a model or a results file, judged where there is ground truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfine_cli import checkpoint_format as keys
+from dfine_cli.backends.detector import Detector
+from dfine_cli.backends.torch_backend import read_checkpoint
+from dfine_cli.data.coco import Annotations, CocoDataset, CocoFile, CocoImage
+from dfine_cli.data.layout import SplitFiles
+from dfine_cli.errors import UsageError
+from dfine_cli.evaluation.matching import Matching, match_results
+from dfine_cli.evaluation.plausible import check_values
+from dfine_cli.evaluation.predict import Progress, predict
+from dfine_cli.evaluation.results import Results, read_results, require_known_ids, to_columns
+from dfine_cli.evaluation.score import score_detector
+from dfine_cli.evaluation.thresholds import sweep
+from dfine_cli.evaluation.truth import Truth, read_truth
+from dfine_cli.visualize.outcomes import ImageFolder
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+"""Suffixes of files that are taken for images."""
+USUAL_THRESHOLD = 0.4
+"""Where neither ground truth nor an evaluation says which threshold is best."""
+MAX_DETS = 100
+"""Detections of a class that are shown on an image."""
+
+
+class Shown(NamedTuple):
+    """Images with detections."""
+
+    matching: Matching
+    images: ImageFolder
+    names: tuple[str, ...]
+    """File name of each image, in the order of ``Truth.image_ids``."""
+    judged: bool
+    """Whether there is ground truth to judge detections by."""
+
+    def of_image(self, image: int) -> NDArray[np.int64]:
+        """Detections of an image, best first."""
+        found = self.matching.detections
+        rows = np.flatnonzero(found.images == image)
+        return rows[np.argsort(-found.scores[rows], kind="stable")]
+
+
+def show_results(path: Path, files: SplitFiles) -> Shown:
+    """The results in a file, on the dataset they were made for.
+
+    Raises:
+        DfineError: They cannot be read, or are not for this data.
+        CheckError: Their scores or boxes are not what COCO says they are.
+    """
+    truth, results = read_truth(files.json), read_results(path)
+    require_known_ids(results, truth)
+    check_values(results, truth)
+    return _on_dataset(truth, results, files)
+
+
+def show_detector(
+    detector: Detector, files: SplitFiles, *, batch: int, workers: int, on_progress: Progress | None = None
+) -> Shown:
+    """What a detector finds on a dataset; the arguments and errors are those of ``score_detector``."""
+    scored = score_detector(detector, files, batch=batch, workers=workers, on_progress=on_progress)
+    return _on_dataset(read_truth(files.json), to_columns(scored.results), files)
+
+
+def show_pictures(
+    detector: Detector, place: Path, *, batch: int, workers: int, on_progress: Progress | None = None
+) -> Shown:
+    """What a detector finds on images without ground truth; those that cannot be read are left out.
+
+    Args:
+        detector: What finds objects.
+        place: An image, or a folder of images.
+        batch: Images in one pass.
+        workers: Processes that read images; 0 reads them here.
+        on_progress: Told after each pass how far it is.
+
+    Raises:
+        UsageError: There is no image.
+    """
+    folder, names = find_pictures(place)
+    categories = [
+        {"id": i, "name": name}
+        for i, name in zip(detector.classes.category_ids, detector.classes.names, strict=True)
+    ]
+    none = np.zeros(0, np.int64)
+    file = CocoFile(
+        folder / "images",
+        tuple(CocoImage(i, name, 0, 0) for i, name in enumerate(names)),
+        Annotations(none, none, none, np.zeros((0, 4)), none.astype(np.bool_)),
+        tuple(categories),
+    )
+    dataset = CocoDataset(file, folder, detector.classes, exif=detector.exif, on_bad_image="skip")
+    results = to_columns(predict(detector, dataset, batch=batch, workers=workers, on_progress=on_progress))
+    truth = read_truth(
+        {
+            "images": [{"id": i, "file_name": name} for i, name in enumerate(names)],
+            "annotations": [],
+            "categories": categories,
+        }
+    )
+    return Shown(
+        match_results(truth, results, MAX_DETS), ImageFolder(names, folder, folder), tuple(names), False
+    )
+
+
+def find_pictures(place: Path) -> tuple[Path, list[str]]:
+    """A folder and the names of its images, or of the one that is given.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if place.is_file():
+        return place.parent, [place.name]
+    if not place.is_dir():
+        raise UsageError(f"{place}: no such file or folder", "give an image, a folder of images or a dataset")
+    names = sorted(
+        p.relative_to(place).as_posix()
+        for p in place.rglob("*")
+        if p.suffix.lower() in PICTURES and p.is_file()
+    )
+    if not names:
+        raise UsageError(f"{place}: no images in this folder", f"known: {', '.join(PICTURES)}")
+    return place, names
+
+
+def best_threshold(shown: Shown, checkpoint: Path | None) -> tuple[float, str]:
+    """The score from which detections are shown, and why it is this one.
+
+    Args:
+        shown: Images with detections.
+        checkpoint: The file of the model, which may hold the threshold of an evaluation.
+    """
+    if checkpoint is not None and checkpoint.suffix in (".pt", ".pth"):
+        point = read_checkpoint(checkpoint).get(keys.OPERATING_POINT)
+        if point is not None:
+            return float(point["threshold"]), "stored in the checkpoint by an evaluation"
+    best = sweep(shown.matching).best if shown.judged else None
+    return (best.threshold, "the best F1 on this data") if best else (USUAL_THRESHOLD, "a usual value")
+
+
+def _on_dataset(truth: Truth, results: Results, files: SplitFiles) -> Shown:
+    images = ImageFolder(truth.file_names, files.images, files.json.parent)
+    return Shown(match_results(truth, results, MAX_DETS), images, truth.file_names, True)

@@ -1,0 +1,214 @@
+"""``dfine eval``: results files of other tools, comparison, reports, and the threshold kept in a checkpoint."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dfine_cli import checkpoint_format as keys
+from dfine_cli.config.load import load_recipe
+from dfine_cli.config.write import write_recipe
+from dfine_cli.data.classes import ClassMap
+from dfine_cli.types import Detections
+from tests.cli.conftest import Run
+
+RIGHT, WRONG = [4, 4, 20, 30], [40, 10, 20, 30]
+
+
+def results(score: float = 0.9, wrong: int = 0) -> list[dict[str, object]]:
+    """Results for the ten validation images of ``dataset``, the first ``wrong`` of them in the wrong place."""
+    return [
+        {
+            "image_id": i,
+            "category_id": 3 + 4 * (i % 2),
+            "bbox": WRONG if i < 40 + wrong else RIGHT,
+            "score": score,
+        }
+        for i in range(40, 50)
+    ]
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    file = tmp_path / "good.json"
+    file.write_text(json.dumps(results(wrong=2)))
+    return file
+
+
+class Finder:
+    """Finds the object of ``dataset`` in every image, as either class."""
+
+    name = "finder"
+    classes = ClassMap(("cat", "dog"), (3, 7), "auto")
+    input_size = (64, 64)
+    exif = "apply"
+
+    def detect(self, images: object, sizes: list[tuple[int, int]]) -> list[Detections]:
+        boxes = np.array([[4, 4, 24, 34]] * 2, np.float32)
+        return [Detections(boxes, np.array([0.8, 0.6], np.float32), np.array([0, 1])) for _ in sizes]
+
+
+@pytest.fixture
+def run_folder(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run on ``dataset`` whose checkpoint has no network; ``Finder`` stands in for it."""
+    paths = [
+        f"data.{split}_{kind}={json.dumps(str(place))}"
+        for split in ("train", "val")
+        for kind, place in (
+            ("json", dataset / "annotations" / f"instances_{split}.json"),
+            ("images", dataset / split),
+        )
+    ]
+    folder = tmp_path / "runs" / "pets"
+    (folder / "weights").mkdir(parents=True)
+    write_recipe(load_recipe("finetune/n", paths).recipe, folder / "recipe.yaml")
+    torch.save(
+        {keys.FORMAT_KEY: keys.FORMAT, keys.SIZE: "n", "w": torch.ones(3)}, folder / "weights" / "best.pt"
+    )
+    monkeypatch.setattr("dfine_cli.backends.detector.open_detector", lambda path, device="auto": Finder())
+    return folder
+
+
+def stored(folder: Path) -> dict[str, object] | None:
+    content = torch.load(folder / "weights" / "best.pt", weights_only=True)
+    assert torch.equal(content["w"], torch.ones(3)) and content[keys.SIZE] == "n"
+    return content.get(keys.OPERATING_POINT)
+
+
+def test_a_results_file_is_explained(run: Run, dataset: Path, good: Path) -> None:
+    code, out, err = run("eval", "--predictions", good, dataset)
+    assert code == 0, err
+    for title in ("COCO metrics", "Operating point", "Where AP is lost", "Classes", "Calibration"):
+        assert title in out
+    assert "0.8" in out and "background" in out
+
+
+def test_json_has_the_numbers(run: Run, dataset: Path, good: Path) -> None:
+    code, out, _ = run("eval", "--predictions", good, dataset, "--json")
+    content = json.loads(out)
+    assert code == 0 and content["schema_version"] == 1 and content["predictions"] == str(good)
+    assert content["operating_point"] == pytest.approx(
+        {"threshold": 0.45, "precision": 0.8, "recall": 0.8, "f1": 0.8}
+    )
+    assert content["errors"]["background"]["count"] == 2
+    assert (content["images"], content["boxes"], content["detections"]) == (10, 10, 10)
+
+
+def test_the_largest_number_of_detections_is_an_option(run: Run, dataset: Path, good: Path) -> None:
+    content = json.loads(run("eval", "--predictions", good, dataset, "--json", "--max-dets", 300).out)
+    assert "AR300" in content["metrics"] and content["max_dets"] == [1, 10, 300]
+
+
+def test_comparison_with_other_results(run: Run, dataset: Path, good: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_text(json.dumps(results(wrong=9)))
+    code, out, err = run("eval", "--predictions", good, dataset, "--compare", bad)
+    assert code == 0, err
+    assert "the gain is real" in out and "1000 resamples" in out
+    content = json.loads(run("eval", "--predictions", bad, dataset, "--compare", good, "--json").out)
+    assert content["comparison"]["ap"]["verdict"] == "worse" and content["comparison"]["with"] == "good.json"
+    assert len(content["comparison"]["images"]) == 7
+
+
+def test_reports(run: Run, dataset: Path, good: Path, tmp_path: Path) -> None:
+    assert run("eval", "--predictions", good, dataset, "--report", tmp_path / "out").code == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["report.html", "report.json", "report.md"]
+    shown = json.loads(run("eval", "--predictions", good, dataset, "--json").out)
+    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert {k: written[k] for k in ("metrics", "operating_point", "errors", "calibration")} == {
+        k: shown[k] for k in ("metrics", "operating_point", "errors", "calibration")
+    }
+    assert run("eval", "--predictions", good, dataset, "--report", tmp_path / "one.md").code == 0
+    assert (tmp_path / "one.md").read_text() == (tmp_path / "out" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("target", "code", "message"),
+    [("report.pdf", 2, ".pdf"), ("good.json/report.html", 1, "good.json"), ("taken", 2, "is a file")],
+)
+def test_reports_that_cannot_be_written(
+    run: Run, dataset: Path, good: Path, tmp_path: Path, target: str, code: int, message: str
+) -> None:
+    (tmp_path / "taken").write_text("")
+    outcome = run("eval", "--predictions", good, dataset, "--report", tmp_path / target)
+    assert outcome.code == code and message in outcome.err and "hint:" in outcome.err
+    assert json.loads(good.read_text()) == results(wrong=2)
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "message"),
+    [
+        ("", 1, "the file is empty"),
+        ('[{"image_id": 40', 1, "not a JSON file"),
+        (json.dumps([{**r, "image_id": 7} for r in results()]), 1, "image id"),
+        (json.dumps([{**r, "category_id": i % 2} for i, r in enumerate(results())]), 1, "class indices"),
+        (json.dumps([{**r, "bbox": [4, 4, 24, 34]} for r in results()]), 4, "[x1, y1, x2, y2]"),
+        (json.dumps(results(score=90)), 4, "outside 0..1"),
+    ],
+    ids=["empty", "cut off", "images", "categories", "corners", "scores"],
+)
+def test_wrong_results(
+    run: Run, dataset: Path, tmp_path: Path, content: str, code: int, message: str
+) -> None:
+    file = tmp_path / "wrong.json"
+    file.write_text(content)
+    outcome = run("eval", "--predictions", file, dataset)
+    assert (outcome.code, outcome.out) == (code, "")
+    assert message in outcome.err and "hint:" in outcome.err
+
+
+def test_a_run_on_its_own_data_keeps_the_threshold(run: Run, run_folder: Path) -> None:
+    code, out, err = run("eval", run_folder, "--workers", 0, "--json")
+    assert code == 0, err
+    assert json.loads(out)["threshold_stored_in"] == str(run_folder / "weights" / "best.pt")
+    point = stored(run_folder)
+    assert point is not None
+    assert point["threshold"] == pytest.approx(0.3) and point["classes"] == pytest.approx([0.4, 0.3])
+    assert str(point["annotations"]).endswith("instances_val.json")
+    assert list((run_folder / "weights").iterdir()) == [run_folder / "weights" / "best.pt"]
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [(["--no-store-threshold"], False), (["DATA"], False), (["DATA", "--store-threshold"], True), (["--split", "train"], False)],
+)  # fmt: skip
+def test_when_the_threshold_is_kept(
+    run: Run, run_folder: Path, dataset: Path, words: list[str], kept: bool
+) -> None:
+    given = [dataset if word == "DATA" else word for word in words]
+    assert run("eval", run_folder, *given, "--workers", 0).code == 0
+    assert (stored(run_folder) is not None) == kept
+
+
+def test_a_checkpoint_that_cannot_be_rewritten_stays(
+    run: Run, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("dfine_cli.training.checkpoint.torch.save", full)
+    outcome = run("eval", run_folder, "--workers", 0)
+    assert outcome.code == 1 and "No space left" in outcome.err
+    assert stored(run_folder) is None
+
+
+def test_a_run_against_another(run: Run, run_folder: Path, good: Path) -> None:
+    other = run_folder.with_name("other")
+    shutil.copytree(run_folder, other)
+    content = json.loads(run("eval", run_folder, "--compare", other, "--workers", 0, "--json").out)
+    assert content["comparison"]["ap"]["change"] == 0 and content["comparison"]["with"] == "other"
+    content = json.loads(run("eval", run_folder, "--compare", good, "--workers", 0, "--json").out)
+    assert content["comparison"]["with"] == "good.json"
+    assert (
+        content["comparison"]["ap"]["after"]
+        == content["metrics"]["AP"]
+        != content["comparison"]["ap"]["before"]
+    )
+
+
+def test_neither_model_nor_predictions(run: Run) -> None:
+    outcome = run("eval")
+    assert outcome.code == 2 and "give a checkpoint" in outcome.err

@@ -4,7 +4,7 @@ Symbols in shapes, here and in every docstring: B images in a batch, Q queries, 
 in an image, N objects in a batch, K matched pairs, L decoder layers, P points, R ``reg_max`` (bins - 1),
 H and W height and width. Boxes carry their format in the name or the docstring: cxcywh or xyxy, as
 fractions of the image or in pixels. Class labels are contiguous indices 0..C-1 everywhere; only
-``data.coco`` and ``evaluation.coco_eval`` know category ids, through ``ClassMap``.
+``data.coco`` and ``evaluation.truth`` know category ids.
 """
 
 from __future__ import annotations

@@ -97,16 +97,20 @@ def command(
     if source is None:
         raise UsageError("give a checkpoint or a run folder", "dfine eval runs/NAME DATA")
     check_report(report)
+    if compare is not None and not compare.exists():
+        raise UsageError(
+            f"--compare {compare}: no such file or folder", "give a results file or a run folder"
+        )
     files = find_data(data or model, split, images)
-    truth = read_truth(files.json)
     weights = None if predictions else find_weights(local_weights(str(source)))
     detect = partial(_detect, files=files, device=device, batch=batch, workers=workers)
+    scored = None if weights is None else detect(weights)  # which looks closer at the data than what follows
+    truth = read_truth(files.json)
     other = load_results(compare, truth, detect) if compare else None
     extra: dict[str, Any] = {"predictions": str(predictions)}
-    if weights is None:
+    if weights is None or scored is None:
         results = read_results_file(source, truth)
     else:
-        scored = detect(weights)
         results, out = to_columns(scored.known_results), out or _beside(weights, split)
         write_results(out, scored.results)
         for warning in scored.warnings:

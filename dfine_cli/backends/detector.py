@@ -49,7 +49,17 @@ def _open_torch(path: Path, device: str) -> Detector:
     return open_checkpoint(path, device)
 
 
-OPENERS: dict[str, Callable[[Path, str], Detector]] = {".pt": _open_torch, ".pth": _open_torch}
+def _open_published(path: Path, device: str) -> Detector:
+    from dfine_cli.backends.published import open_published
+
+    return open_published(path, device)
+
+
+OPENERS: dict[str, Callable[[Path, str], Detector]] = {
+    ".pt": _open_torch,
+    ".pth": _open_published,
+    ".safetensors": _open_published,
+}
 """File suffix to opener; each imports its runtime only when it is called."""
 
 
@@ -71,7 +81,7 @@ def open_detector(path: Path, device: str = "auto") -> Detector:
 
 
 def find_weights(path: Path) -> Path:
-    """``path`` itself if it is a file; ``weights/best.pt`` in it if it is a run folder.
+    """``path`` itself if it is a file; in a run folder ``weights/best.pt``, in one of Hugging Face its model.
 
     Raises:
         UsageError: Neither is there.
@@ -80,6 +90,8 @@ def find_weights(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise UsageError(f"{path}: no such file or folder", "give a checkpoint or the folder of a run")
+    if (path / "model.safetensors").is_file():
+        return path / "model.safetensors"
     best, last = path / "weights" / "best.pt", path / "weights" / "last.pt"
     if best.is_file():
         return best

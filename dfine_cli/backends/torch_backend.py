@@ -125,4 +125,5 @@ def build_described(size: str, num_classes: int, input_size: Size, knobs: Mappin
         label_noise=knobs["label_noise"],
         box_noise=knobs["box_noise"],
         position_embedding=knobs["position_embedding"],
+        activation=knobs.get("activation", "relu"),  # checkpoints of before have none
     )

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dfine_cli import __version__
-from dfine_cli.cli import demo, finetune, init, train
+from dfine_cli.cli import demo, finetune, init, train, zoo
 from dfine_cli.cli import eval as eval_
 from dfine_cli.cli.console import print_error, print_out
 from dfine_cli.errors import DfineError, ExitCode
@@ -23,18 +23,30 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 """Name of each subcommand and the function behind it; its docstring is the help."""
 
+GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
+    "zoo": ("Published weights: list, download, check and convert them.", zoo.COMMANDS),
+}
+"""Name of each subcommand that has subcommands itself, its help, and these as in ``COMMANDS``."""
+
+# A help flag that is not given would be converted by pydantic, which costs more than all the rest.
+_CONTEXT = {"default_map": {"help": False}, "help_option_names": ["--help", "-h"]}
+
 app = typer.Typer(
     name="dfine",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    # A help flag that is not given would be converted by pydantic, which costs more than all the rest.
-    context_settings={"default_map": {"help": False}, "help_option_names": ["--help", "-h"]},
+    context_settings=_CONTEXT,
     epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 a package or device is missing, "
     "4 a check failed, 130 interrupted.",
 )
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)
+for _name, (_help, _commands) in GROUPS.items():
+    _group = typer.Typer(help=_help, rich_markup_mode=None, context_settings=_CONTEXT)
+    for _inner, _command in _commands.items():
+        _group.command(_inner)(_command)
+    app.add_typer(_group, name=_name)
 
 
 def _print_version(asked: bool) -> None:
@@ -64,7 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
-    code = _run([word for word in words if word != "--debug"] or ["--help"], debug)
+    words = [word for word in words if word != "--debug"]
+    alone = not words or (len(words) == 1 and words[0] in GROUPS)
+    code = _run([*words, "--help"] if alone else words, debug)
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read stdout has seen enough; Python would complain at exit
@@ -108,4 +122,6 @@ def _tell(error: BaseException, words: list[str]) -> int:
 
 
 def _help_of(words: list[str]) -> str:
-    return f"dfine {words[0]} --help" if words[0] in COMMANDS else "dfine --help"
+    if words[0] in GROUPS and words[1:2] and words[1] in GROUPS[words[0]][1]:
+        return f"dfine {words[0]} {words[1]} --help"
+    return f"dfine {words[0]} --help" if words[0] in (COMMANDS | GROUPS) else "dfine --help"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dfine_cli.cli.console import StatusLine, print_json, print_next, print_out, print_table, say
+from dfine_cli.cli.downloads import local_weights
 from dfine_cli.cli.options import JsonOption
 from dfine_cli.errors import UsageError
 
@@ -26,7 +27,10 @@ class Split(str, Enum):
 def command(
     model: Annotated[
         Path | None,
-        typer.Argument(metavar="[MODEL]", help="A checkpoint, or a run folder (its best weights)."),
+        typer.Argument(
+            metavar="[MODEL]",
+            help="A checkpoint, a run folder (its best weights), or a name of `dfine zoo list`.",
+        ),
     ] = None,
     data: Annotated[
         Path | None,
@@ -58,6 +62,7 @@ def command(
     if model is None:
         raise UsageError("give a checkpoint or a run folder", "dfine eval runs/NAME DATA")
     files = _find_data(data or model, split, images)
+    model = local_weights(str(model))
     from dfine_cli.backends.detector import find_weights, open_detector
     from dfine_cli.evaluation.predict import write_results
     from dfine_cli.evaluation.score import score_detector
@@ -127,7 +132,11 @@ def _data_of_recipe(recipe: Path, split: Split) -> "SplitFiles":
 
 
 def _beside(weights: Path, split: Split) -> Path:
-    """Where predictions go: into the folder of the run, or beside a checkpoint of its own."""
+    """Where predictions go: into the folder of the run, or beside a checkpoint of its own; here for pulled ones."""
+    from dfine_cli.zoo.cache import home
+
+    if home() in weights.parents:
+        return Path(f"{weights.stem}_{split.value}.json")
     run = weights.parent.parent
     folder = run / "predictions" if (run / "recipe.yaml").is_file() else weights.parent
     return folder / f"{split.value}.json"

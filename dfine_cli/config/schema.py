@@ -88,6 +88,8 @@ class Model(Section):
     """Scale of the box noise of denoising queries."""
     position_embedding: Literal["aligned", "published"] = "aligned"
     """Position embedding on rectangular maps; both are the same on square ones."""
+    activation: Literal["relu", "silu"] = "relu"
+    """Between the linear layers of the decoder: relu in D-FINE, silu in DEIM."""
 
 
 class Loss(Section):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dfine_cli.model.decoder_layers import MLP, DecoderLayer, DecoderStack, Heads, Refined
+from dfine_cli.model.decoder_layers import ACTIVATIONS, MLP, DecoderLayer, DecoderStack, Heads, Refined
 from dfine_cli.model.denoising import DenoisingQueries, attention_mask, make_denoising_queries
 from dfine_cli.model.fuse import merge, with_weights
 from dfine_cli.model.query_selection import Proposals, Shapes, make_anchors, select_proposals
@@ -77,6 +77,7 @@ class Decoder(nn.Module):
         label_noise: Label noise ratio of denoising queries.
         box_noise: Box noise scale of denoising queries.
         heads: Attention heads of the layers.
+        activation: Key of ``ACTIVATIONS``: what stands between all linear layers here.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Decoder(nn.Module):
         label_noise: float = 0.5,
         box_noise: float = 1.0,
         heads: int = 8,
+        activation: str = "relu",
     ) -> None:
         super().__init__()
         self.num_queries = num_queries
@@ -122,6 +124,9 @@ class Decoder(nn.Module):
         self.dec_bbox_head = nn.ModuleList(
             MLP(width, width, width, 4 * (bins + 1)).zero_last() for _ in range(num_layers)
         )
+        for module in self.modules():
+            if isinstance(module, MLP | DecoderLayer):
+                module.activate = ACTIVATIONS[activation]
         self._initialise()
         self._stored_shapes: Shapes = tuple(
             (input_size[0] // stride, input_size[1] // stride) for stride in strides

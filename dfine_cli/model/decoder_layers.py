@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -17,9 +18,12 @@ from dfine_cli.types import LayerOutput
 HALF_LIMIT = 65504.0
 """Largest finite number of half precision."""
 
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "silu": F.silu}
+"""What may stand between the linear layers of the decoder: D-FINE is trained with ReLU, DEIM with SiLU."""
+
 
 class MLP(nn.Module):
-    """Linear layers with ReLU between them.
+    """Linear layers with an activation between them, ReLU unless ``activate`` is set to another.
 
     Args:
         widths: Channels from the input to the output.
@@ -27,13 +31,14 @@ class MLP(nn.Module):
 
     def __init__(self, *widths: int) -> None:
         super().__init__()
+        self.activate = ACTIVATIONS["relu"]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
 
     def forward(self, values: Tensor) -> Tensor:
         """[..., last width] from [..., first width]."""
         *hidden, last = self.layers
         for layer in hidden:
-            values = F.relu(layer(values))
+            values = self.activate(layer(values))
         output: Tensor = last(values)
         return output
 
@@ -87,6 +92,8 @@ class LocationQuality(nn.Module):
 class DecoderLayer(nn.Module):
     """Self-attention among the queries, deformable attention to the image, feed-forward network.
 
+    The activation of the latter is ReLU unless ``activate`` is set to another.
+
     Args:
         width: Channels d of the queries.
         feedforward: Inner width of the feed-forward network.
@@ -96,6 +103,7 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, width: int, feedforward: int, heads: int, points: tuple[int, ...]) -> None:
         super().__init__()
+        self.activate = ACTIVATIONS["relu"]
         self.self_attn = MultiheadSelfAttention(width, heads)
         self.norm1 = nn.LayerNorm(width)
         self.cross_attn = DeformableAttention(width, heads, points)
@@ -127,7 +135,7 @@ class DecoderLayer(nn.Module):
         content = self.norm1(content + self.self_attn(query, query, content, mask))
         seen = self.cross_attn(content + position, references_cxcywh, levels)
         content = self.gateway(content, seen)
-        grown = self.linear2(F.relu(self.linear1(content)))
+        grown = self.linear2(self.activate(self.linear1(content)))
         output: Tensor = self.norm3((content + grown).clamp(-HALF_LIMIT, HALF_LIMIT))
         return output
 

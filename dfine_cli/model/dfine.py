@@ -77,7 +77,7 @@ class DFINE(nn.Module):
 
         ``up`` and ``reg_scale`` are one parameter under two names each, of which a file may hold only one;
         ``reg_scale`` may be a fraction; counters of the norms may be missing; anchors made for another
-        input size are a formula and not taken over.
+        input size are a formula and not taken over, nor missed.
         """
         state = self._complete(state_dict)
         found = super().load_state_dict(state, strict, assign)
@@ -96,7 +96,7 @@ class DFINE(nn.Module):
             if key.endswith("num_batches_tracked"):
                 state.setdefault(key, value)
         for key in ("decoder.anchors", "decoder.valid_mask"):
-            if key in state and state[key].shape != own[key].shape:
+            if key not in state or state[key].shape != own[key].shape:
                 state[key] = own[key]
         scale = state.get("decoder.reg_scale")
         if scale is not None and not torch.equal(scale, scale.trunc()):
@@ -151,6 +151,7 @@ def build_model(
     label_noise: float = 0.5,
     box_noise: float = 1.0,
     position_embedding: Literal["aligned", "published"] = "aligned",
+    activation: Literal["relu", "silu"] = "relu",
 ) -> DFINE:
     """A freshly initialised D-FINE.
 
@@ -168,6 +169,7 @@ def build_model(
         label_noise: Label noise ratio of denoising queries; half of it is the probability of a change.
         box_noise: Box noise scale of denoising queries.
         position_embedding: Position embedding on rectangular maps; both are the same on square ones.
+        activation: Between the linear layers of the decoder: ReLU in D-FINE, SiLU in DEIM.
 
     Raises:
         UsageError: The size is unknown, the input size is not legal, or points do not fit the levels.
@@ -212,6 +214,7 @@ def build_model(
             num_denoising=num_denoising,
             label_noise=label_noise,
             box_noise=box_noise,
+            activation=activation,
         ),
         size=row.name,
         num_classes=num_classes,

@@ -8,6 +8,7 @@ published behind share links that give a web page in place of the file; they hav
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -151,6 +152,8 @@ WEIGHTS: dict[str, WeightsEntry] = {
 }
 """All published weights by name: detectors by training data and size, then backbones."""
 
+_SIZE_NAMES = frozenset(entry.size for entry in WEIGHTS.values())
+
 
 def find_entry(name: str) -> WeightsEntry:
     """The row called ``name``, in any case.
@@ -166,7 +169,16 @@ def find_entry(name: str) -> WeightsEntry:
     return entry
 
 
+def match_words(entry: WeightsEntry, words: Sequence[str]) -> bool:
+    """Whether every word is the size of an entry, or in its name, training data, classes or kind."""
+    text = f"{entry.name} {entry.trained_on} {entry.classes or ''} {entry.kind}".lower()
+    return all(
+        entry.size == word if word in _SIZE_NAMES else word in text
+        for word in (word.lower() for word in words)
+    )
+
+
 def looks_like_name(text: str) -> bool:
     """Whether ``text`` is meant as the name of published weights, right or wrong: ``size/data``, no suffix."""
     first, slash, rest = text.lower().partition("/")
-    return bool(slash and rest) and "." not in rest and first in {entry.size for entry in WEIGHTS.values()}
+    return bool(slash and rest) and "." not in rest and first in _SIZE_NAMES

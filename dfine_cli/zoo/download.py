@@ -6,6 +6,7 @@ import errno
 import http.client
 import shutil
 import socket
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -146,7 +147,7 @@ def _attempt(url: str, part: Path, progress: Progress, timeout_s: float) -> None
         _on_status(url, part, tag, error)
     except urllib.error.URLError as error:
         raise _of_connection(error.reason) from error
-    except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
+    except (TimeoutError, ConnectionError, ssl.SSLError, http.client.HTTPException) as error:
         raise _of_connection(error) from error
 
 

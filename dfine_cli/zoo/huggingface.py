@@ -20,6 +20,7 @@ State = dict[str, Tensor]
 
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+PROCESSOR_FILE = "preprocessor_config.json"
 
 # Beginnings of keys, ours and theirs. The first that matches counts, so the special ones come first.
 _PREFIXES = (
@@ -156,28 +157,17 @@ def _restore_constants(state: State) -> None:
 
 
 def library_config(
-    size: str,
-    class_names: Sequence[str],
-    input_size: Size,
-    *,
-    decoder_layers: int | None = None,
-    points: Sequence[int] | None = None,
-    bins: int = 32,
-    constants: tuple[float, float] | None = None,
+    size: str, class_names: Sequence[str], state: Mapping[str, Tensor], knobs: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The ``config.json`` from which the library builds the same model.
 
     Args:
         size: Key of ``SIZES``.
         class_names: Name of every row of the heads.
-        input_size: (height, width) in pixels that weights were trained with.
-        decoder_layers: L; None: the size's own.
-        points: Sampling points per head on each level; None: the size's own.
-        bins: R.
-        constants: ``up`` and ``reg_scale``; None: the usual ones.
+        state: With our key names; holds the two constants of W(n).
+        knobs: Where the model differs from its size, as keyword arguments of ``build_model``.
     """
     row = SIZES[size]
-    up, reg_scale = constants or (0.5, float(row.reg_scale))
     names = {str(index): name for index, name in enumerate(class_names)}
     return {
         "architectures": ["DFineForObjectDetection"],
@@ -194,17 +184,39 @@ def library_config(
         "d_model": row.decoder_hidden,
         "decoder_in_channels": [row.hidden] * row.levels,
         "decoder_ffn_dim": row.decoder_feedforward,
-        "decoder_layers": decoder_layers or row.decoder_layers,
-        "decoder_n_points": list(points or row.points),
+        "decoder_layers": knobs.get("decoder_layers") or row.decoder_layers,
+        "decoder_n_points": list(knobs.get("points") or row.points),
         "num_feature_levels": row.levels,
-        "max_num_bins": bins,
-        "reg_scale": reg_scale,
-        "up": up,
-        "eval_size": list(input_size),
+        "max_num_bins": knobs.get("bins", 32),
+        "num_queries": knobs.get("num_queries", 300),
+        "reg_scale": float(state["decoder.reg_scale"]),
+        "up": float(state["decoder.up"]),
         "id2label": names,
         "label2id": {name: int(index) for index, name in names.items()},
         "dtype": "float32",
     }
+
+
+def processor_config(input_size: Size) -> dict[str, Any]:
+    """The ``preprocessor_config.json`` that brings images to ``input_size`` (height, width) as we do."""
+    return {
+        "image_processor_type": "RTDetrImageProcessor",
+        "do_resize": True,
+        "size": {"height": input_size[0], "width": input_size[1]},
+        "resample": 2,  # bilinear
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": False,
+        "do_pad": False,
+    }
+
+
+def input_size_of(processor: Mapping[str, Any]) -> Size | None:
+    """(height, width) in pixels of a ``preprocessor_config.json``; None if it gives none."""
+    size = processor.get("size")
+    if isinstance(size, Mapping) and {"height", "width"} <= set(size):
+        return int(size["height"]), int(size["width"])
+    return None
 
 
 def _backbone_config(row: ModelSize) -> dict[str, Any]:
@@ -238,11 +250,12 @@ def class_names_of(config: Mapping[str, Any]) -> tuple[str, ...] | None:
 def knobs_of(config: Mapping[str, Any], size: str) -> dict[str, Any]:
     """Where the model of a ``config.json`` differs from the size, as keyword arguments of ``build_model``."""
     row = SIZES[size]
-    usual = {"decoder_layers": row.decoder_layers, "points": row.points, "bins": 32}
+    usual = {"decoder_layers": row.decoder_layers, "points": row.points, "bins": 32, "num_queries": 300}
     points = config.get("decoder_n_points", row.points)
     given = {
         "decoder_layers": config.get("decoder_layers", row.decoder_layers),
         "points": tuple(points) if isinstance(points, list | tuple) else (points,) * row.levels,
         "bins": config.get("max_num_bins", 32),
+        "num_queries": config.get("num_queries", 300),
     }
     return {key: value for key, value in given.items() if value != usual[key]}

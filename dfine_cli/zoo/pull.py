@@ -55,11 +55,11 @@ def pull(
     return path
 
 
-def verify(path: Path, *, check: Check) -> bool:
+def verify(path: Path, *, check: Check) -> str:
     """Check a file in the cache: against its recorded hash, or if there is none by its content, then record it.
 
     Returns:
-        Whether it was its first use.
+        Its hash.
 
     Raises:
         CheckError: It is not what was used first, or not what it should be.
@@ -71,7 +71,7 @@ def verify(path: Path, *, check: Check) -> bool:
         cache.record_hash(path, found)
     elif recorded != found:
         raise _changed(path, recorded, found)
-    return recorded is None
+    return found
 
 
 def address_of(entry: WeightsEntry) -> str:

@@ -46,14 +46,14 @@ class PublishedWeights:
     class_names: tuple[str, ...] | None
     """Name of each row of the heads; None where the file does not say and ``label_set`` does not either."""
     label_set: LabelSet | None
-    """The published classes that the rows stand for: as its name in the zoo says, or, where a published file
-    says nothing, because no other published heads have that many rows."""
+    """The published classes that the rows stand for: as the name of the file says, or, where it says nothing,
+    because no other published heads have that many rows."""
     input_size: Size
     """(height, width) in pixels that it was trained with last."""
     state: State
     """By the published key names; keys of a backbone alone have the prefix ``backbone.`` too."""
     activation: Activation = "relu"
-    """Of the decoder it was trained with; only a name in the zoo tells."""
+    """Of the decoder they were trained with; of published files only the name tells."""
     knobs: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of ``build_model`` in which its model differs from the size."""
 
@@ -64,12 +64,18 @@ class PublishedWeights:
 
     def fit(self) -> Fit:
         """How the model that they are meant for is served by them."""
-        found = structure.shapes_of(self.state)
+        return structure.compare(structure.shapes_of(self.state), self._wanted())
+
+    def without_left_over(self) -> PublishedWeights:
+        """The same, without what the model they are meant for has no place for."""
+        wanted = self._wanted()
+        kept = {key: value for key, value in self.state.items() if key in wanted}
+        return dataclasses.replace(self, state=kept)
+
+    def _wanted(self) -> structure.Shapes:
         if self.is_backbone:
-            affine = any(".lab." in key for key in found)
-            return structure.compare(found, structure.backbone_shapes(self.size, affine))
-        wanted = structure.model_shapes(self.size, self.num_classes, self.input_size, self.knobs)
-        return structure.compare(found, wanted)
+            return structure.backbone_shapes(self.size, any(".lab." in key for key in self.state))
+        return structure.model_shapes(self.size, self.num_classes, self.input_size, self.knobs)
 
 
 def read_weights(path: Path) -> PublishedWeights:
@@ -87,11 +93,11 @@ def read_weights(path: Path) -> PublishedWeights:
     if file.suffix == ".safetensors":
         state, metadata = _read_safetensors(file)
         content: object = state
-        described = json.loads(metadata.get(METADATA_KEY, "{}"))
+        described = metadata.get(METADATA_KEY, "")
     else:
-        content, described = load_plain(file), {}
+        content, described = load_plain(file), ""
     if isinstance(content, dict) and keys.FORMAT_KEY in content:
-        return _of_checkpoint(path, keys.check_format(path, content))
+        return _of_checkpoint(file, keys.check_format(file, content))
     layout, state = _find_state(path, content)
     if huggingface.is_huggingface(state):
         return _of_huggingface(path, file, state)
@@ -167,7 +173,8 @@ def _of_checkpoint(path: Path, file: dict[str, Any]) -> PublishedWeights:
             label_set=None,
             input_size=tuple(recipe["data"]["input_size"]),
             state=dict(file[file[keys.BEST_WEIGHTS]]),
-            knobs=_knobs_of_recipe(recipe["model"]),
+            activation=recipe["model"].get("activation", "relu"),
+            knobs=_knobs(recipe["model"]),
         )
     except KeyError as error:
         raise DfineError(
@@ -175,29 +182,37 @@ def _of_checkpoint(path: Path, file: dict[str, Any]) -> PublishedWeights:
         ) from error
 
 
-def _knobs_of_recipe(model: Mapping[str, Any]) -> dict[str, Any]:
-    """What shapes depend on, of the ``model`` section of a recipe."""
-    points = tuple(model["points"]) if model["points"] else None
-    return {"decoder_layers": model["decoder_layers"], "points": points, "bins": model["bins"]}
+_KNOBS = ("decoder_layers", "points", "bins", "num_queries", "position_embedding")
+"""Of the ``model`` section of a recipe: what weights alone do not tell of the model."""
 
 
-def _of_described(path: Path, state: State, described: Mapping[str, Any]) -> PublishedWeights:
-    names = described["classes"]
-    knobs = dict(described["knobs"])
-    if knobs.get("points"):
+def _knobs(model: Mapping[str, Any]) -> dict[str, Any]:
+    knobs = {key: model[key] for key in _KNOBS if model.get(key) is not None}
+    if "points" in knobs:
         knobs["points"] = tuple(knobs["points"])
-    return PublishedWeights(
-        path=path,
-        layout="safetensors",
-        size=described["size"],
-        num_classes=described["num_classes"],
-        class_names=tuple(names) if names else None,
-        label_set=described["label_set"],
-        input_size=tuple(described["input_size"]),
-        state=state,
-        activation=described["activation"],
-        knobs=knobs,
-    )
+    return knobs
+
+
+def _of_described(path: Path, state: State, text: str) -> PublishedWeights:
+    try:
+        described = json.loads(text)
+        names = described["classes"]
+        return PublishedWeights(
+            path=path,
+            layout="safetensors",
+            size=described["size"],
+            num_classes=described["num_classes"],
+            class_names=tuple(names) if names else None,
+            label_set=described["label_set"],
+            input_size=tuple(described["input_size"]),
+            state=state,
+            activation=described["activation"],
+            knobs=_knobs(described["knobs"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DfineError(
+            f"{path}: its description cannot be used: {error!r}", "convert the weights again"
+        ) from error
 
 
 def describe(weights: PublishedWeights) -> str:
@@ -216,19 +231,32 @@ def describe(weights: PublishedWeights) -> str:
 
 
 def _of_huggingface(path: Path, file: Path, theirs: State) -> PublishedWeights:
-    config_file = file.with_name(huggingface.CONFIG_FILE)
-    config = json.loads(config_file.read_text()) if config_file.is_file() else {}
+    config, processor = (
+        _read_json(file.with_name(name)) for name in (huggingface.CONFIG_FILE, huggingface.PROCESSOR_FILE)
+    )
     size, state = _translate(path, theirs)
     weights = _of_published(path, "huggingface", state, size)
     names = huggingface.class_names_of(config)
     if names is not None and len(names) == weights.num_classes:
         weights = dataclasses.replace(weights, class_names=names, label_set=None)
-    input_size = config.get("eval_size") or config.get("anchor_image_size")
     return dataclasses.replace(
         weights,
-        input_size=tuple(input_size) if input_size else weights.input_size,
+        input_size=huggingface.input_size_of(processor) or weights.input_size,
         knobs=huggingface.knobs_of(config, size),
     )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a file beside the weights; empty if there is none."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise DfineError(f"{path}: not JSON: {error}", "copy or download it again") from error
+    if not isinstance(content, dict):
+        raise DfineError(f"{path}: not an object", "copy or download it again")
+    return content
 
 
 def _translate(path: Path, theirs: State) -> tuple[str, State]:

@@ -69,7 +69,12 @@ class Fit:
     @property
     def exact(self) -> bool:
         """Whether it is complete and nothing is left over."""
-        return self.complete and not any(part.left_over for part in self.parts)
+        return self.complete and not self.left_over
+
+    @property
+    def left_over(self) -> list[str]:
+        """Keys of the file that the model does not have."""
+        return [key for part in self.parts for key in part.left_over]
 
     def rows(self) -> list[tuple[str, int, int, int, int]]:
         """A row a part, as ``FIT_HEADER`` names the columns."""

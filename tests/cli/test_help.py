@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dfine_cli.cli.app import COMMANDS
+from dfine_cli.cli.app import COMMANDS, GROUPS
 
 HEAVY = [
     "torch",
@@ -34,7 +34,15 @@ atexit.register(lambda: sys.stderr.write(json.dumps(sorted(set(sys.argv[1].split
 from dfine_cli.cli.app import main
 main(sys.argv[2:])
 """
-CALLS = [[], ["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)]
+ALL = [[name] for name in COMMANDS] + [
+    [name, inner] for name, (_, group) in GROUPS.items() for inner in group
+]
+CALLS = [
+    [],
+    ["--help"],
+    ["--version"],
+    *([*words, "--help"] for words in [*ALL, *([name] for name in GROUPS)]),
+]
 
 
 @pytest.mark.parametrize("words", CALLS, ids=" ".join)
@@ -47,13 +55,15 @@ def test_help_loads_nothing_heavy(words: list[str]) -> None:
     assert done.stdout.startswith("Usage: dfine" if "--version" not in words else "dfine ")
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_and_option_says_what_it_does(name: str) -> None:
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_every_command_and_option_says_what_it_does(words: list[str]) -> None:
     import typer
 
     from dfine_cli.cli.app import app
 
-    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    command = typer.main.get_command(app)
+    for word in words:
+        command = command.commands[word]  # type: ignore[attr-defined]
     assert command.help
     silent = [p.name for p in command.params if not getattr(p, "help", None)]
     assert silent == []

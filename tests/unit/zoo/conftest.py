@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dfine_cli.model.dfine import build_model
+from tests.unit.zoo.server import Behaviour, serving
 
 State = dict[str, Tensor]
 
@@ -42,3 +43,11 @@ def save(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Behaviour]:
+    """A real HTTP server, reached without any proxy of the environment."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serving(Behaviour()) as behaviour:
+        yield behaviour

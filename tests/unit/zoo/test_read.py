@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from dfine_cli.data.classes import COCO80
+from dfine_cli import checkpoint_format as keys
+from dfine_cli.config.schema import Recipe
+from dfine_cli.data.classes import COCO80, ClassMap
 from dfine_cli.errors import CheckError, DfineError, UsageError
 from dfine_cli.model.dfine import build_model
 from dfine_cli.model.hgnetv2 import VARIANTS, HGNetV2
@@ -173,3 +176,50 @@ def test_a_wrong_name_has_a_suggestion() -> None:
     with pytest.raises(UsageError) as error:
         open_weights("s/obj2cocoo")
     assert "s/obj2coco" in error.value.hint
+
+
+def test_safetensors_that_are_cut_off_or_say_nonsense(tmp_path: Path, state_of) -> None:
+    path = tmp_path / "weights.safetensors"
+    state = {key: value.clone() for key, value in state_of("n").items()}
+    save_file(state, path)
+    weights = open_weights(path)  # without a description, as others write them
+    assert (weights.layout, weights.size, weights.label_set) == ("safetensors", "n", "coco")
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(DfineError, match="cut off or something else"):
+        read_weights(path)
+    path.write_bytes(b"")
+    with pytest.raises(DfineError, match="cut off or something else"):
+        read_weights(path)
+    for description in ("{", "[]", "{}"):
+        save_file(state, path, {"dfine": description})
+        with pytest.raises(DfineError, match="its description cannot be used"):
+            read_weights(path)
+
+
+def test_our_checkpoints_give_the_weights_that_scored_better(state_of, save: Save, tmp_path: Path) -> None:
+    averaged = state_of("n", 2)
+    raw = {key: torch.zeros_like(value) for key, value in averaged.items()}
+    recipe = Recipe.model_validate_json('{"data": {"input_size": [64, 96]}}', strict=True)
+    content = {
+        keys.FORMAT_KEY: keys.FORMAT,
+        keys.MODEL: raw,
+        keys.EMA: averaged,
+        keys.BEST_WEIGHTS: keys.EMA,
+        keys.SIZE: "n",
+        keys.CLASSES: ClassMap(("disc", "star"), (3, 20), "auto").to_dict(),
+        keys.RECIPE: recipe.model_dump(mode="json"),
+    }
+    weights = open_weights(save(content, "best.pt"))
+    assert (weights.layout, weights.class_names, weights.input_size) == (
+        "checkpoint",
+        ("disc", "star"),
+        (64, 96),
+    )
+    key = "backbone.stem.stem1.conv.weight"
+    assert torch.equal(weights.state[key], averaged[key])
+    (tmp_path / "run" / "weights").mkdir(parents=True)
+    best = save(content, "run/weights/best.pt")
+    assert read_weights(tmp_path / "run").path == best
+    del content[keys.CLASSES]
+    with pytest.raises(DfineError, match="the checkpoint has no 'classes'"):
+        read_weights(save(content, "other.pt"))

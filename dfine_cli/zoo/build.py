@@ -1,0 +1,34 @@
+"""A detector from published weights."""
+
+from __future__ import annotations
+
+from dfine_cli.data.classes import COCO80, ClassMap
+from dfine_cli.model.dfine import DFINE, build_model
+from dfine_cli.zoo.read import PublishedWeights
+from dfine_cli.zoo.structure import require_complete
+
+
+def build_detector(weights: PublishedWeights) -> DFINE:
+    """The model that the weights are for, with the weights in it; what is left over of them is not taken.
+
+    Raises:
+        CheckError: They are a backbone alone, or incomplete.
+    """
+    require_complete(weights.fit(), str(weights.path))
+    model = build_model(
+        weights.size,
+        weights.num_classes,
+        input_size=weights.input_size,
+        activation=weights.activation,
+        **dict(weights.knobs),
+    )
+    model.load_state_dict(weights.without_left_over().state)
+    return model
+
+
+def class_map(weights: PublishedWeights) -> ClassMap:
+    """The classes of its heads: with COCO's own ids if they are COCO's, else numbered from 0."""
+    if weights.label_set == "coco":
+        return ClassMap(tuple(name for _, name in COCO80), tuple(i for i, _ in COCO80), "coco80")
+    rows = range(weights.num_classes)
+    return ClassMap(weights.class_names or tuple(f"class {row}" for row in rows), tuple(rows), "none")

@@ -106,7 +106,10 @@ def command(
         "name": name,
     }
     overrides = to_overrides(flags, set_)
-    resolved, reasons = _choose(data, from_, size, overrides)
+    meant_for, activation = _kind_of(from_)
+    if activation != "relu":
+        overrides = [*to_overrides({"model.activation": activation}), *overrides]
+    resolved, reasons = _choose(data, size, meant_for, overrides)
     resolved, measured = _refine(resolved, backbone_lr_mult, batch == AUTO)
     if show:
         show_recipe(resolved, as_json)
@@ -122,7 +125,7 @@ def command(
 
 
 def _choose(
-    data: Path, from_: str, size: str | None, overrides: list[str]
+    data: Path, size: str | None, meant_for: str, overrides: list[str]
 ) -> tuple["Resolved", dict[str, str]]:
     """The recipe for a dataset or the one in a config, and the reasons of what was chosen in it."""
     if data.suffix in (".yaml", ".yml"):
@@ -130,7 +133,7 @@ def _choose(
     from dfine_cli.config.load import load_recipe
     from dfine_cli.survey import look, split_stem
 
-    size = size or _size_of(from_)
+    size = size or meant_for
     folder = load_recipe(f"finetune/{size}", overrides).recipe.run.folder
     status = StatusLine()
     try:
@@ -170,20 +173,26 @@ def _of_config(path: Path, overrides: list[str]) -> tuple["Resolved", dict[str, 
     return adjust(resolved, {"start.weights": choice.value}, "--from auto"), {"start.weights": choice.reason}
 
 
-def _size_of(weights: str) -> str:
-    """The size that weights are for; the smallest where that is open."""
+def _kind_of(weights: str) -> tuple[str, str]:
+    """The size that weights are for, the smallest where that is open, and the activation of their decoder."""
     from dfine_cli.config.load import is_weights_path
     from dfine_cli.model.sizes import SIZES
+    from dfine_cli.model.weights import WEIGHTS
 
     if weights == AUTO:
-        return "n"
-    if not is_weights_path(weights):
-        size = weights.partition("/")[0].lower()
-    else:
+        return "n", "relu"
+    if is_weights_path(weights):
         from dfine_cli.zoo.read import read_weights
 
-        size = read_weights(Path(weights).expanduser()).size
-    return size if size in SIZES else next(s.name for s in SIZES.values() if s.backbone.lower() == size)
+        read = read_weights(Path(weights).expanduser())
+        size, activation = read.size, str(read.activation)
+    else:
+        entry = WEIGHTS.get(weights.lower())
+        size = weights.partition("/")[0].lower()
+        activation = entry.activation if entry else "relu"
+    if size not in SIZES:
+        size = next((s.name for s in SIZES.values() if s.backbone.lower() == size), "n")
+    return size, activation
 
 
 def _refine(

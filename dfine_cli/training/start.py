@@ -81,7 +81,7 @@ def start_model(
             )
         return None
     weights = open_weights(name, progress=progress)
-    _require_size(weights, recipe)
+    _require_kind(weights, recipe)
     _require_curve(weights, model)
     transfer, notes = _match(weights, recipe, classes)
     fresh = model.state_dict()
@@ -138,12 +138,12 @@ def _match(weights: PublishedWeights, recipe: Recipe, classes: Sequence[str]) ->
     return Transfer.by_name(tuple(rows), classes, {**unknown, **class_map}), [note]
 
 
-def _require_size(weights: PublishedWeights, recipe: Recipe) -> None:
+def _require_kind(weights: PublishedWeights, recipe: Recipe) -> None:
     name, size = recipe.start.weights, SIZES[recipe.size]
-    if weights.activation != "relu":
+    if not weights.is_backbone and weights.activation != recipe.model.activation:
         raise UsageError(
-            f"{name}: trained with {weights.activation} in the decoder, which this model has not",
-            "use weights of D-FINE itself: `dfine zoo list`",
+            f"{name}: trained with {weights.activation} in the decoder, the recipe has {recipe.model.activation}",
+            f"add --set model.activation={weights.activation}",
         )
     wanted = size.backbone.lower() if weights.is_backbone else size.name
     if weights.size != wanted:

@@ -91,6 +91,12 @@ def test_the_size_is_that_of_the_weights(start: str, size: str, run: Run, datase
     assert isinstance(recipe, dict) and recipe["size"] == size and recipe["start"]["weights"] == start
 
 
+def test_the_activation_is_that_of_the_weights(run: Run, dataset: Path) -> None:
+    for start, activation in (("n/deim-coco", "silu"), ("n/coco", "relu")):
+        recipe = shown(run, dataset, "--from", start)["recipe"]
+        assert isinstance(recipe, dict) and recipe["model"]["activation"] == activation
+
+
 def test_a_config_keeps_its_values(run: Run, dataset: Path, weights: Path) -> None:
     assert run("init", dataset, "--set", "optim.lr=2e-3").code == 0
     code, out, err = run("finetune", "run.yaml", "--show", "--json")

@@ -183,6 +183,7 @@ def test_a_backbone_alone_is_told_as_such(make_recipe: MakeRecipe, tmp_path: Pat
     ("start", "model", "kind", "message"),
     [
         ({"size": "s"}, {}, UsageError, "is D-FINE-S, but the recipe is for size N"),
+        ({}, {"activation": "silu"}, UsageError, "trained with relu in the decoder, the recipe has silu"),
         ({}, {"weighting_a": 0.25}, UsageError, "was trained with model.weighting_a 0.5"),
         ({}, {"weighting_c": 0.125}, UsageError, "was trained with model.weighting_c 0.25"),
     ],

@@ -53,11 +53,11 @@ def command(
     Without DATA a run is scored on its own validation set. Predictions keep the category ids of the dataset.
     """
     if predictions is not None:
-        _score_file(predictions, _find_data(data or model, split, images), as_json)
+        _score_file(predictions, find_data(data or model, split, images), as_json)
         return
     if model is None:
         raise UsageError("give a checkpoint or a run folder", "dfine eval runs/NAME DATA")
-    files = _find_data(data or model, split, images)
+    files = find_data(data or model, split, images)
     from dfine_cli.backends.detector import find_weights, open_detector
     from dfine_cli.evaluation.predict import write_results
     from dfine_cli.evaluation.score import score_detector
@@ -88,7 +88,7 @@ def _score_file(predictions: Path, files: "SplitFiles", as_json: bool) -> None:
     _show(result, files, {"predictions": str(predictions)}, as_json)
 
 
-def _find_data(source: Path | None, split: Split, images: Path | None) -> "SplitFiles":
+def find_data(source: Path | None, split: Split, images: Path | None) -> "SplitFiles":
     """The annotation file and image folder that ``source`` stands for."""
     from dfine_cli.data.layout import SplitFiles, find_layout
 

@@ -26,7 +26,7 @@ def write_chart(report: Report, path: Path) -> None:
     """
     scored = [row for row in report.rows if row.score]
     figure = Figure(
-        figsize=(8, 4.6 if scored else 1.6 + 0.42 * len(report.rows)), dpi=120, layout="constrained"
+        figsize=(8, 4.6 if scored else 1.8 + 0.42 * len(report.rows)), dpi=120, layout="constrained"
     )
     axes = figure.add_subplot()
     backends = list(dict.fromkeys(row.backend for row in report.rows))
@@ -45,7 +45,7 @@ def write_chart(report: Report, path: Path) -> None:
     axes.tick_params(labelsize=8, colors=INK, length=0)
     axes.spines[:].set_visible(False)
     axes.set_xlim(left=0)
-    axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="lower right")
+    figure.legend(frameon=False, fontsize=8, labelcolor=INK, loc="outside lower center", ncols=4)
     figure.savefig(path, format="png")
 
 
@@ -59,14 +59,14 @@ def _scatter(axes: Axes, rows: Sequence[Row], report: Report, colours: dict[str,
         if points:
             axes.plot(*zip(*[p[:2] for p in points], strict=True), "o", color=colour, label=backend)
         for latency, ap, row in points:
-            _label(axes, f"{row.model}, batch {row.batch}", latency, ap)
+            _label(axes, f"{row.model}, batch {row.batch}", latency, ap, centred=True)
     if report.on_t4:
         latencies, aps = list(published.LATENCY_MS.values()), list(published.AP.values())
         axes.plot(latencies, aps, "o--", color=INK, markerfacecolor="none", linewidth=0.8, label="published")
         for size, latency in published.LATENCY_MS.items():
-            _label(axes, size.upper(), latency, published.AP[size])
+            _label(axes, size.upper(), latency, published.AP[size], centred=True)
     axes.set_ylabel("AP, percent", fontsize=9, color=INK)
-    axes.margins(0.15)
+    axes.margins(0.2)
 
 
 def _bars(axes: Axes, rows: Sequence[Row], report: Report, colours: dict[str, str]) -> None:
@@ -90,5 +90,6 @@ def _bars(axes: Axes, rows: Sequence[Row], report: Report, colours: dict[str, st
     axes.margins(x=0.15)
 
 
-def _label(axes: Axes, text: str, x: float, y: float) -> None:
-    axes.annotate(text, (x, y), (5, 4), textcoords="offset points", fontsize=8, color=INK)
+def _label(axes: Axes, text: str, x: float, y: float, centred: bool = False) -> None:
+    offset, side = ((0, 7), "center") if centred else ((5, 4), "left")
+    axes.annotate(text, (x, y), offset, textcoords="offset points", ha=side, fontsize=8, color=INK)

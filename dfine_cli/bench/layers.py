@@ -88,6 +88,7 @@ def count_layers(model: DFINE, input_size: Size) -> list[Layer]:
     for part in PARTS:
         _mark(empty.get_submodule(part), part, recorder)
     images = torch.empty(1, 3, *input_size, device="meta")
+    empty(images)  # what depends on the size alone is made once and kept: no work of later passes
     with recorder:
         final = empty(images).final
         postprocess(final, torch.empty(1, 2, device="meta"), top_k=final.logits.shape[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from dfine_cli.bench import published
@@ -85,11 +86,16 @@ def cite(row: Row, report: Report) -> str:
     )
     throttled = f"; throttled: {', '.join(row.throttles)}" if row.throttles else ""
     return (
-        f"{row.model} ({row.source}), {row.backend} {row.precision}, {height}x{width}, batch {row.batch}: "
+        f"{row.model} ({_source(row)}), {row.backend} {row.precision}, {height}x{width}, batch {row.batch}: "
         f"{quoted_ms(row, report.protocol):.2f} ms {what} (p90 {stats.p90:.2f}, p99 {stats.p99:.2f}, {stats.runs} passes, "
         f"engine only, protocol {report.protocol.title}) on {runtime}; dfine {environment.dfine}, "
         f"{_version_of(row.backend, environment)}; {report.created[:10]}{accuracy}{throttled}"
     )
+
+
+def _source(row: Row) -> str:
+    """The name of the file with the beginning of its hash; a size has random weights."""
+    return f"{Path(row.source).name}, sha256 {row.sha256[:12]}" if row.sha256 else "random weights"
 
 
 def _version_of(backend: str, environment: Environment) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -78,11 +80,13 @@ class Row:
     model: str
     size: str | None
     source: str
+    sha256: str | None
+    """Of the file; None for a size."""
     backend: str
     device: str
     precision: str
     input_size: Size
-    num_classes: int
+    num_classes: int | None
     batch: int
     engine: Stats
     stages: dict[str, Stats] | None
@@ -153,7 +157,7 @@ def bench(
             if number not in runners:
                 tell(f"{label}: opening")
                 memory.forget_peak()
-                runners[number] = BACKENDS[job.backend].open(job.subject, spec.options)
+                runners[number] = BACKENDS[job.backend].open(job.subject, job.backend, spec.options)
             runner = runners[number]
             for batch in spec.batches:
                 tell(f"{label}, batch {batch}: turn {turn} of {spec.turns}")
@@ -235,6 +239,7 @@ def _row(job: Job, runner: Runner, batch: int, series: _Series, score: Score | N
         model=runner.model,
         size=runner.size,
         source=job.subject.text,
+        sha256=_hash(job.subject.path) if job.subject.path else None,
         backend=job.backend,
         device=runner.device,
         precision=runner.precision,
@@ -249,3 +254,7 @@ def _row(job: Job, runner: Runner, batch: int, series: _Series, score: Score | N
         readings=tuple(series.readings),
         score=score,
     )
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

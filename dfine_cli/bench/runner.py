@@ -58,8 +58,8 @@ class Runner(Protocol):
         """The classes its labels index; None for an untrained model, whose answers mean nothing."""
 
     @property
-    def num_classes(self) -> int:
-        """C."""
+    def num_classes(self) -> int | None:
+        """C; None if a file does not say."""
 
     @property
     def exif(self) -> Literal["apply", "ignore"]:
@@ -99,6 +99,8 @@ class RunnerDetector:
         self.name = runner.model
         self.input_size = runner.input_size
         self.exif = runner.exif
+        self.max_batch: int | None = None
+        self.notes: tuple[str, ...] = ()
 
     def detect(self, images: NDArray[np.uint8], sizes: Sequence[Size]) -> list[Detections]:
         """Detections of each image, best first; see ``Detector.detect``."""
@@ -145,7 +147,8 @@ class Backend(NamedTuple):
 
     kinds: frozenset[str]
     """Kinds of subjects it runs."""
-    open: Callable[[Subject, RunnerOptions], Runner]
+    open: Callable[[Subject, str, RunnerOptions], Runner]
+    """Given the name of the row."""
     meaning: str
 
 
@@ -155,19 +158,16 @@ TORCH_KINDS = frozenset({SIZE, ".pt", ".pth"})
 """What PyTorch runs."""
 
 
-def _torch(form: str) -> Callable[[Subject, RunnerOptions], Runner]:
-    def open_form(subject: Subject, options: RunnerOptions) -> Runner:
-        from dfine_cli.bench.torch_runner import open_torch
+def _torch(subject: Subject, backend: str, options: RunnerOptions) -> Runner:
+    from dfine_cli.bench.torch_runner import open_torch
 
-        return open_torch(subject, form, options)
-
-    return open_form
+    return open_torch(subject, backend, options)
 
 
 BACKENDS: dict[str, Backend] = {
-    "fused": Backend(TORCH_KINDS, _torch("fused"), "PyTorch, norms and branches folded into convolutions"),
-    "eager": Backend(TORCH_KINDS, _torch("eager"), "PyTorch, the model as it is trained"),
-    "compiled": Backend(TORCH_KINDS, _torch("compiled"), "PyTorch, fused and then torch.compile"),
+    "fused": Backend(TORCH_KINDS, _torch, "PyTorch, norms and branches folded into convolutions"),
+    "eager": Backend(TORCH_KINDS, _torch, "PyTorch, the model as it is trained"),
+    "compiled": Backend(TORCH_KINDS, _torch, "PyTorch, fused and then torch.compile"),
 }
 """All backends by name; each imports its runtime only when it is opened. The first that runs a kind is its default."""
 

@@ -30,8 +30,8 @@ def find_subject(text: str) -> Subject:
             raise UsageError(
                 f"{text}: weights are not measured, sizes are", f"their latency is that of `{size}`"
             )
-        beside = path.parent if path.parent.is_dir() else Path()
-        near = difflib.get_close_matches(path.name, [p.name for p in beside.iterdir()], n=1)
+        names = [beside.name for beside in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, names, n=1)
         meant = (
             f"did you mean {path.with_name(near[0])}?"
             if near

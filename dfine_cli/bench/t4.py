@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from dfine_cli.bench import published
 from dfine_cli.bench.layers import count_layers
 from dfine_cli.bench.roofline import T4, Calibration, Estimate, Work, calibrate, work_of
@@ -9,6 +11,7 @@ from dfine_cli.model.dfine import DFINE, build_model
 from dfine_cli.types import Size
 
 
+@cache
 def calibrate_t4() -> Calibration:
     """The calibration on the five published latencies, with the layers counted now."""
 

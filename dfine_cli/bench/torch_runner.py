@@ -65,7 +65,7 @@ class TorchRunner:
         self.size: str | None = source.model.size
         self.input_size = source.input_size
         self.classes = source.classes
-        self.num_classes = source.model.num_classes
+        self.num_classes: int | None = source.model.num_classes
         self.exif = source.exif
         self.device = str(device)
         self._device = device
@@ -91,9 +91,18 @@ class TorchRunner:
 
     @torch.inference_mode()
     def engine(self, inputs: _Inputs) -> tuple[Tensor, Tensor, Tensor]:
-        """Labels, boxes in pixels and scores of the best detections, on the device."""
-        with torch.autocast(self._device.type, self._autocast) if self._autocast else nullcontext():
-            output: ModelOutput = self.network(inputs.images)
+        """Labels, boxes in pixels and scores of the best detections, on the device.
+
+        Raises:
+            MemoryError: The batch is too large.
+        """
+        try:
+            with torch.autocast(self._device.type, self._autocast) if self._autocast else nullcontext():
+                output: ModelOutput = self.network(inputs.images)
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+                raise MemoryError from error
+            raise
         final = output.final
         return postprocess(final, inputs.sizes_wh, top_k=final.logits.shape[1])
 
@@ -173,6 +182,9 @@ def open_torch(subject: Subject, form: str, options: RunnerOptions) -> TorchRunn
         MissingError: There is no such device, or no compiler where one is needed.
     """
     device = choose_device(options.device)
+    if device.type == "cuda":  # events and waiting concern the current device
+        device = torch.device("cuda", device.index or 0)
+        torch.cuda.set_device(device)
     torch.set_num_threads(options.threads)
     source = load_source(subject, options.input_size, options.num_classes)
     network = FORMS[form](source.model).to(device)
@@ -190,6 +202,6 @@ def _compile_now(runner: TorchRunner) -> None:
         runner.engine(runner.prepare(blank, [runner.input_size]))
     except torch._dynamo.exc.BackendCompilerFailed as error:
         raise MissingError(
-            f"torch.compile does not work here: {str(error).splitlines()[0]}",
+            f"torch.compile does not work here: {str(error.inner_exception).splitlines()[0]}",
             f"install a C++ compiler (CXX is {os.environ.get('CXX', 'not set')}), or use --backend fused",
         ) from error

@@ -48,7 +48,10 @@ def command(
     ] = None,
     backend: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="How to run it: fused, eager, compiled. Repeatable."),
+        typer.Option(
+            metavar="NAME",
+            help="How to run it, repeatable: fused, eager, compiled.",
+        ),
     ] = None,
     protocol: Annotated[Protocol, typer.Option(help="How to measure.")] = Protocol.SUSTAINED,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
@@ -63,7 +66,9 @@ def command(
     runs: Annotated[int | None, typer.Option(help="Passes to count, in place of the protocol's.")] = None,
     warmup: Annotated[int | None, typer.Option(help="Passes before, in place of the protocol's.")] = None,
     turns: Annotated[int, typer.Option(min=1, help="Let the models take turns so often.")] = 1,
-    classes: Annotated[int, typer.Option(min=1, help="Classes of a model named by its size.")] = 80,
+    num_classes: Annotated[
+        int, typer.Option("--num-classes", min=1, help="Classes of a model named by its size.")
+    ] = 80,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -91,6 +96,7 @@ def command(
     from dfine_cli.bench.subjects import parse_batches
     from dfine_cli.bench.timing import SystemClock
 
+    files = find_data(data, split, images) if data else None
     size = parse_input_size(input_size)
     spec = BenchSpec(
         protocol=PROTOCOLS[protocol.value].with_runs(warmup, runs),
@@ -99,13 +105,13 @@ def command(
             threads=threads or count_cpus(),
             precision=precision.value if precision else None,
             input_size=(size[0], size[1]) if size else None,
-            num_classes=classes,
+            num_classes=num_classes,
         ),
         batches=parse_batches(batch),
         turns=turns,
     )
     request = make_request(models or (), backend or (), budget, spec, estimate)
-    score = _scorer(find_data(data, split, images)) if data else None
+    score = _scorer(files) if files else None
     status = StatusLine()
     try:
         report = carry_out(request, SystemClock(), score, status.update)

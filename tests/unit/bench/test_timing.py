@@ -7,21 +7,7 @@ import pytest
 from dfine_cli.bench.protocols import PROTOCOLS, Length
 from dfine_cli.bench.timing import Stats, repeat, time_ms
 from dfine_cli.errors import UsageError
-
-
-class FakeClock:
-    """Moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-        self.slept: list[float] = []
-
-    def now_s(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
+from tests.unit.bench.conftest import FakeClock
 
 
 def test_statistics_of_a_known_series() -> None:

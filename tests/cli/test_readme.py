@@ -36,6 +36,7 @@ TINY = {
     "dfine train": TINY_RECIPE,
     "dfine eval": "--device cpu --workers 0",
     "dfine finetune": "--show",  # the weights themselves are on a server
+    "dfine visualize": "--device cpu --workers 0",
     "dfine demo": "--images 8 --size 64 --epochs 1 --device cpu",
     "python tests/benchmarks/bench_loader.py": "--side 64 --batch 2",
     "python tests/benchmarks/bench_end_to_end.py": "--side 64 --workers 0 --rounds 1",

@@ -70,47 +70,16 @@ def our_step(size: str, batch: Batch) -> Callable[[], None]:
     return lambda: train_step(state, plan, guard, [batch]) and None
 
 
-def their_step(batch: Batch) -> Callable[[], None]:
-    """D-FINE-N of transformers with its own loss; clipping and AdamW as ours, no EMA (it has none)."""
-    from transformers import DFineConfig, DFineForObjectDetection, HGNetV2Config
+def their_step(size: str, batch: Batch) -> Callable[[], None]:
+    """D-FINE of transformers with its own loss; clipping and AdamW as ours, no EMA (it has none)."""
+    from transformers import DFineConfig, DFineForObjectDetection
 
-    backbone = HGNetV2Config(
-        stem_channels=[3, 16, 16],
-        stage_in_channels=[16, 64, 256, 512],
-        stage_mid_channels=[16, 32, 64, 128],
-        stage_out_channels=[64, 256, 512, 1024],
-        stage_num_blocks=[1, 1, 2, 1],
-        stage_downsample=[False, True, True, True],
-        stage_light_block=[False, False, True, True],
-        stage_kernel_size=[3, 3, 5, 5],
-        stage_numb_of_layers=[3, 3, 3, 3],
-        depths=[3, 4, 6, 3],
-        hidden_sizes=[256, 512, 1024, 2048],
-        use_learnable_affine_block=True,
-        out_features=["stage3", "stage4"],
-        out_indices=[3, 4],
-    )
+    from dfine_cli.zoo.huggingface import library_config
+
     side = batch.images.shape[-1]
-    config = DFineConfig(
-        backbone_config=backbone,
-        encoder_in_channels=[512, 1024],
-        feat_strides=[16, 32],
-        encoder_hidden_dim=128,
-        encoder_ffn_dim=512,
-        encode_proj_layers=[1],
-        hidden_expansion=0.34,
-        depth_mult=0.5,
-        decoder_in_channels=[128, 128],
-        d_model=128,
-        decoder_ffn_dim=512,
-        decoder_layers=3,
-        num_feature_levels=2,
-        decoder_n_points=[6, 6],
-        num_labels=CLASSES,
-        eval_size=None,
-        anchor_image_size=None,
-        freeze_backbone_batch_norms=False,
-    )
+    names = [str(number) for number in range(CLASSES)]
+    state = build_model(size, CLASSES, input_size=(side, side)).state_dict()
+    config = DFineConfig.from_dict(library_config(size, names, state, {}))
     torch.manual_seed(0)
     model = DFineForObjectDetection(config).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
@@ -151,7 +120,7 @@ def main() -> None:
     batch = make_batch(options.batch, options.side, options.boxes)
     steps = {"dfine": our_step(options.size, batch)}
     if options.transformers:
-        steps["transformers"] = their_step(batch)
+        steps["transformers"] = their_step(options.size, batch)
     times: dict[str, list[float]] = {name: [] for name in steps}
     for run in range(options.runs + 2):
         for name, step in steps.items():  # in turns, so that a busy moment hits both

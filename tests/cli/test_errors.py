@@ -70,10 +70,12 @@ def test_ctrl_c(run: Run, failing: Callable[[BaseException], None]) -> None:
 
 
 def test_a_file_that_cannot_be_opened_is_no_bug(run: Run, failing: Callable[[BaseException], None]) -> None:
-    failing(PermissionError(13, "Permission denied", "/root/run.yaml"))
+    failing(PermissionError(13, "Permission denied", "/private/run.yaml"))
     code, out, err = run("init")
     assert (code, out) == (1, "")
-    assert err.startswith("error: /root/run.yaml: Permission denied\nhint: ") and len(err.splitlines()) == 2
+    assert (
+        err.startswith("error: /private/run.yaml: Permission denied\nhint: ") and len(err.splitlines()) == 2
+    )
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,8 @@ class Loss(Section):
 class Optim(Section):
     """Optimiser, batch and learning rates."""
 
+    kind: Literal["adamw", "muon"] = "adamw"
+    """adamw as published; muon: weight matrices by Muon, all else by AdamW."""
     lr: Positive = 2.5e-4
     """Learning rate at ``nominal_batch``."""
     backbone_lr: Positive = 1.25e-4

@@ -1,13 +1,15 @@
-"""Which parameter gets which learning rate and weight decay: groups as named predicates, and AdamW."""
+"""Which parameter gets which learning rate and weight decay: groups as named predicates, and the optimizers."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 from torch.optim import AdamW
 
 from dfine_cli.config.schema import Optim
+from dfine_cli.training.muon import MATRIX, Muon, is_matrix
 
 Predicate = Callable[[str, nn.Parameter], bool]
 
@@ -21,12 +23,14 @@ class Group:
         holds: Whether a parameter belongs here; the first group that holds it gets it.
         backbone_lr: Use the backbone's learning rate instead of the base one.
         decay: Whether weight decay applies.
+        matrix: Whether Muon steps it, where the recipe says so.
     """
 
     name: str
     holds: Predicate
     backbone_lr: bool = False
     decay: bool = True
+    matrix: bool = False
 
 
 def _in_backbone(name: str, _: nn.Parameter) -> bool:
@@ -116,7 +120,7 @@ def effective_batch(optim: Optim) -> int:
 
 
 def build_optimizer(model: nn.Module, optim: Optim, size: str, more: Sequence[nn.Parameter] = ()) -> AdamW:
-    """AdamW with the recipe's groups; each group carries its peak rate as ``peak_lr``.
+    """The recipe's optimizer over its groups; each group carries its peak rate as ``peak_lr``.
 
     Args:
         model: What is trained.
@@ -125,6 +129,8 @@ def build_optimizer(model: nn.Module, optim: Optim, size: str, more: Sequence[nn
         more: Parameters beside the model's, of objectives; a group of their own at the base rate.
     """
     groups, scale = GROUPS[optim.groups][size], lr_scale(optim)
+    if optim.kind == "muon":
+        groups = _with_matrices_apart(groups)
     members = assign(model, groups)
     if more:
         groups += (OBJECTIVES,)
@@ -136,7 +142,31 @@ def build_optimizer(model: nn.Module, optim: Optim, size: str, more: Sequence[nn
             "peak_lr": scale * (optim.backbone_lr if g.backbone_lr else optim.lr),
             "lr": scale * (optim.backbone_lr if g.backbone_lr else optim.lr),
             "weight_decay": optim.weight_decay if g.decay else 0.0,
+            MATRIX: g.matrix,
         }
         for g in groups
     ]
-    return AdamW(options, betas=optim.betas, fused=True)
+    return OPTIMIZERS[optim.kind](options, optim.betas)
+
+
+def _adamw(groups: list[dict[str, Any]], betas: tuple[float, float]) -> AdamW:
+    return AdamW(groups, betas=betas, fused=True)
+
+
+OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], tuple[float, float]], AdamW]] = {
+    "adamw": _adamw,
+    "muon": Muon,
+}
+"""What ``optim.kind`` stands for."""
+
+
+def _with_matrices_apart(groups: Iterable[Group]) -> tuple[Group, ...]:
+    """Before every group one that takes the matrices in it."""
+    return tuple(part for group in groups for part in (_matrices_of(group), group))
+
+
+def _matrices_of(group: Group) -> Group:
+    def holds(name: str, parameter: nn.Parameter) -> bool:
+        return is_matrix(name, parameter) and group.holds(name, parameter)
+
+    return replace(group, name=f"{group.name}, matrices", holds=holds, matrix=True)

@@ -55,6 +55,7 @@ CHANGES_STEPS: dict[str, tuple[Any, Knobs]] = {
     "loss.cost_class": (100.0, {}),
     "loss.cost_bbox": (0.0, {}),
     "loss.cost_giou": (100.0, {}),
+    "optim.kind": ("muon", {}),
     "optim.lr": (2e-3, {}),
     "optim.backbone_lr": (1e-3, {}),
     "optim.weight_decay": (0.5, {}),

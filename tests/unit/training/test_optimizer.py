@@ -45,3 +45,19 @@ def test_batches_accumulate_up_to_the_nominal_one_and_larger_ones_scale_the_rate
     large = Optim(batch=64, nominal_batch=16)
     assert (accumulation(large), effective_batch(large), lr_scale(large)) == (1, 64, 2)
     assert lr_scale(Optim(batch=7)) == 1
+
+
+@pytest.mark.parametrize("groups", ["published", "clean"])
+def test_muon_takes_the_matrices_of_every_group_and_nothing_with_a_row_per_class(groups: str) -> None:
+    model = build_model("n", 80)
+    names = {id(p): name for name, p in model.named_parameters()}
+    optim = Optim(kind="muon", groups=groups, lr=1e-3, backbone_lr=5e-4)
+    optimizer = build_optimizer(model, optim, "n")
+    plain = build_optimizer(model, optim.model_copy(update={"kind": "adamw"}), "n")
+    rates = {id(p): (g["peak_lr"], g["weight_decay"]) for g in plain.param_groups for p in g["params"]}
+    seen = {id(p): (g["peak_lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
+    assert seen == rates
+    matrices = [p for g in optimizer.param_groups if g["matrix"] for p in g["params"]]
+    assert sum(p.numel() for p in matrices) > 0.95 * sum(p.numel() for p in model.parameters())
+    assert all(p.ndim >= 2 for p in matrices)
+    assert not any("score" in names[id(p)] or "class_embed" in names[id(p)] for p in matrices)

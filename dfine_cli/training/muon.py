@@ -8,6 +8,7 @@ are at most that large, can stay, and one rate serves matrices and all else.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Callable
@@ -44,15 +45,29 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
     Args:
         matrices: [N, m, n] of any scale.
+
+    Returns:
+        [N, m, n] in the type of the products: bfloat16, which is enough for a direction, where that is fast.
     """
     a, b, c = COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
+    x = (x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)).to(_product_type(x.device.type))
     for _ in range(ROUNDS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
+
+
+@functools.cache
+def _product_type(device: str) -> torch.dtype:
+    fast = device == "cuda" or (device == "cpu" and _cpu_capabilities().get("avx512_bf16", False))
+    return torch.bfloat16 if fast else torch.float32
+
+
+def _cpu_capabilities() -> dict[str, Any]:
+    """What the processor can do; nothing is known of it before PyTorch 2.10."""
+    return torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
 
 
 class Muon(AdamW):

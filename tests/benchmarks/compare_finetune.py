@@ -4,7 +4,7 @@ D-FINE-N is trained on one dataset, then fine-tuned on another with some of its 
 
     finetune   recipes finetune/n: heads by class name, averaging that fits the length of the run
     scratch    recipes scratch/n, as many steps
-    published  as published for custom data: fresh heads, EMA 0.9999 without ramp, constant rate, no mosaic
+    published  recipes coco/n with fresh heads and EMA 0.9999 without ramp
 
 Writes OUT/results.json and OUT/results.md; runs that are finished are not run again, others are gone on with.
 
@@ -33,22 +33,14 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {  # recipe, and what is set in i
     "finetune": ("finetune/n", ("start.weights={weights}",)),
     "scratch": ("scratch/n", ()),
     "published": (
-        "finetune/n",
+        "coco/n",
         (
             "start.weights={weights}",
             "start.head=fresh",
-            "optim.lr=8e-4",
-            "optim.backbone_lr=4e-4",
-            "optim.groups=published",
-            "schedule.curve=constant",
-            "schedule.warmup_share=null",
-            "schedule.warmup_steps=0",
-            "schedule.dense_until=0.0",
-            "schedule.refine_from=0.909",
-            "augment.mosaic=0.0",
-            "ema.share=null",
-            "ema.decay=0.9999",
+            "categories.remap=auto",
+            "schedule.warmup_steps=0",  # published: 500, which is more than these runs have
             "ema.warmup_steps=0",
+            "evaluation.weights=both",
         ),
     ),
 }

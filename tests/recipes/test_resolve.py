@@ -90,7 +90,7 @@ def test_lengths_for_own_data_are_shares_of_the_run(kind: str, size: str) -> Non
 def test_sizes_differ_only_in_their_rows(kind: str, size: str) -> None:
     def rest(name: str) -> object:
         recipe = load_recipe(name).recipe
-        rows = {"lr": 1.0, "backbone_lr": 1.0, "clip_norm": 0.0}
+        rows = {"kind": "muon", "lr": 1.0, "backbone_lr": 1.0, "clip_norm": 0.0}
         return recipe.model_copy(
             update={"name": "", "size": "n", "optim": recipe.optim.model_copy(update=rows)}
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -65,7 +65,7 @@ def _product_type(device: str) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def _cpu_capabilities() -> dict[str, Any]:
+def _cpu_capabilities() -> Mapping[str, Any]:
     """What the processor can do; nothing is known of it before PyTorch 2.10."""
     return torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
 

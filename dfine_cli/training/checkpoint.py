@@ -138,10 +138,11 @@ def _write(path: Path, content: dict[str, Any]) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except (OSError, RuntimeError) as error:
-        part.unlink(missing_ok=True)
         raise DfineError(
             f"{path} could not be written: {error}", "free some space; the file before it is untouched"
         ) from error
+    finally:  # whatever it was that came between, a second Ctrl-C included
+        part.unlink(missing_ok=True)
 
 
 def _random_state() -> dict[str, Any]:

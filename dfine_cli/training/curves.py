@@ -18,7 +18,7 @@ def write_curves(metrics: Sequence[Row], path: Path) -> None:
     """Write a PNG with the curves of ``metrics``; what a row does not have is left out.
 
     Args:
-        metrics: One row per epoch with ``epoch`` (from 0; drawn from 1) and any of ``loss``, ``lr``, ``ap_ema``, ``ap_raw``,
+        metrics: One row per epoch with ``epoch`` (from 1) and any of ``loss``, ``lr``, ``ap_ema``, ``ap_raw``,
             ``ap50_ema``, ``ap50_raw``.
         path: File to write.
     """
@@ -58,7 +58,7 @@ def _plot(
     axes: Axes, metrics: Sequence[Row], key: str, label: str, colour: str, line: str = "-", best: bool = False
 ) -> None:
     """One curve; single points are marked, as a line through one point does not show."""
-    points = [(row["epoch"] + 1, row[key]) for row in metrics if row.get(key) is not None]
+    points = [(row["epoch"], row[key]) for row in metrics if row.get(key) is not None]
     if not points:
         return
     epochs, values = zip(*points, strict=True)

@@ -88,7 +88,7 @@ class RunDir:
             file.write(json.dumps(row) + "\n")
 
     def rows(self) -> list[Row]:
-        """All epochs written so far; a last line that a crash has cut off is left out.
+        """All epochs written so far, counted from 1; a last line that a crash has cut off is left out.
 
         Raises:
             DfineError: Another line is damaged.
@@ -99,12 +99,15 @@ class RunDir:
         rows: list[Row] = []
         for number, line in enumerate(lines, 1):
             try:
-                rows.append(json.loads(line))
-            except ValueError as error:
+                row = json.loads(line)
+                rows.append({**row, "epoch": int(row["epoch"])})
+            except (ValueError, TypeError, KeyError) as error:
                 if number < len(lines):
                     raise DfineError(
-                        f"{self.metrics}:{number}: damaged: {error}", "remove that line"
+                        f"{self.metrics}:{number}: damaged: {error!r}", "remove that line"
                     ) from error
+        if rows and rows[0]["epoch"] == 0:  # older runs counted from 0
+            rows = [{**row, "epoch": row["epoch"] + 1} for row in rows]
         return rows
 
     def keep_rows(self, rows: Iterable[Row]) -> None:

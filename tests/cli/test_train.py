@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.cli.conftest import Run
 
 
@@ -44,7 +47,7 @@ def test_allowed_changes_stay_with_the_run(run: Run, toy: Path) -> None:
     assert code == 2 and "would change schedule.epochs" in two_lines(err)
     code, _, err = run("train", "--resume", toy, "--epochs", 2, "--allow-changes")
     assert code == 0, err
-    assert [json.loads(row)["epoch"] for row in (toy / "metrics.jsonl").read_text().splitlines()] == [0, 1]
+    assert [json.loads(row)["epoch"] for row in (toy / "metrics.jsonl").read_text().splitlines()] == [1, 2]
     assert "\n  epochs: 2 " in (toy / "recipe.yaml").read_text()
 
 
@@ -69,10 +72,10 @@ def test_other_classes_are_named(run: Run, toy: Path, tmp_path: Path) -> None:
 
 def test_a_last_line_cut_off_by_a_crash_is_made_anew(run: Run, toy: Path) -> None:
     metrics = toy / "metrics.jsonl"
-    metrics.write_text(metrics.read_text() + '{"epoch": 1, "lo')
+    metrics.write_text(metrics.read_text() + '{"epoch": 2, "lo')
     code, _, err = run("train", "--resume", toy, "--epochs", 2, "--allow-changes")
     assert code == 0, err
-    assert [json.loads(row)["epoch"] for row in metrics.read_text().splitlines()] == [0, 1]
+    assert [json.loads(row)["epoch"] for row in metrics.read_text().splitlines()] == [1, 2]
     metrics.write_text("damaged\n" + metrics.read_text())
     code, _, err = run("train", "--resume", toy)
     assert code == 1 and "metrics.jsonl:1: damaged" in two_lines(err)
@@ -118,29 +121,97 @@ def test_a_full_disk_leaves_no_half_written_run(toy: Path) -> None:
     assert list((toy.parent / name / "weights").iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("signals", "told"),
-    [
-        ([signal.SIGINT], "everything is saved"),
-        ([signal.SIGTERM], "everything is saved"),
-        ([signal.SIGINT, signal.SIGINT], ""),
-    ],
-    ids=["Ctrl-C", "SIGTERM", "Ctrl-C twice"],
-)
-def test_signals_end_a_run_and_its_workers(toy: Path, signals: list[signal.Signals], told: str) -> None:
-    words = ["train", toy / "recipe.yaml", "--epochs", 2000, "--workers", 1, "--set", f"run.folder={toy}"]
-    process = start([*words, "--set evaluation.every=2000"])
+def started_run(toy: Path, *words: object) -> subprocess.Popen[str]:
+    """A long run with a worker, in a process group of its own, past its second epoch."""
+    words = (
+        "--epochs",
+        2000,
+        "--workers",
+        1,
+        "--set",
+        f"run.folder={toy}",
+        "--set evaluation.every=2000",
+        *words,
+    )
+    process = start(["train", toy / "recipe.yaml", *words])
     assert process.stderr is not None
     for line in process.stderr:
         if line.lstrip().startswith("2 "):  # the row of the second epoch
-            break
-    for number in signals:  # a terminal sends Ctrl-C to the whole group, `kill` to the process alone
-        (os.killpg if number is signal.SIGINT else os.kill)(process.pid, number)
+            return process
+    pytest.fail("the run ended")
+
+
+def assert_saved(process: subprocess.Popen[str]) -> str:
+    """What a run said that was asked to end: it saved, left with 130, and no process of it is left."""
     out, err = process.communicate()
-    assert (process.returncode, out) == (130, "")
-    assert told in err and "error: " in err and "Traceback" not in err
+    assert (process.returncode, out) == (130, ""), err
+    assert "everything is saved" in two_lines(err)
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
+    return err
+
+
+SENT = {
+    "Ctrl-C": (os.killpg, [signal.SIGINT]),  # a terminal sends it to the whole group
+    "kill": (os.kill, [signal.SIGTERM]),
+    "a scheduler": (os.killpg, [signal.SIGTERM]),  # so do supervisors of services and containers
+    "timeout": (
+        os.killpg,
+        [signal.SIGTERM, signal.SIGTERM],
+    ),  # to its child, then to the group with the child
+    "closed terminal": (os.killpg, [signal.SIGHUP]),
+}
+
+
+@pytest.mark.parametrize(("send", "signals"), SENT.values(), ids=SENT)
+def test_a_signal_saves_the_run_and_ends_its_workers(
+    run: Run, toy: Path, send: Callable[[int, int], None], signals: list[signal.Signals]
+) -> None:
+    process = started_run(toy)
+    for number in signals:
+        send(process.pid, number)
+    err = assert_saved(process)
+    folder = Path(err.split("--resume ")[-1].strip())
+    saved = torch.load(folder / "weights" / "last.pt", weights_only=True)["counters"]
+    assert f"stopped after step {saved['step']} of 2000" in err and saved["step"] >= 2
+    words = ["--resume", folder, "--epochs", saved["epoch"] + 1, "--allow-changes", "--workers", 0]
+    code, _, err = run("train", *words)
+    assert code == 0, err
+    assert (
+        torch.load(folder / "weights" / "last.pt", weights_only=True)["counters"]["epoch"]
+        == saved["epoch"] + 1
+    )
+
+
+def test_a_second_ctrl_c_ends_at_once(toy: Path) -> None:
+    process = started_run(toy)
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate()
+    assert (process.returncode, out) == (130, "")
+    assert "error: " in err and "Traceback" not in err
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def test_nohup_keeps_a_run_going(toy: Path) -> None:
+    words = [
+        "train",
+        toy / "recipe.yaml",
+        "--epochs",
+        2000,
+        "--set",
+        f"run.folder={toy}",
+        "--set evaluation.every=2000",
+    ]
+    process = start(words, before="trap '' HUP;")
+    assert process.stderr is not None
+    lines = iter(process.stderr)
+    next(line for line in lines if line.lstrip().startswith("2 "))
+    os.killpg(process.pid, signal.SIGHUP)
+    assert any(line.lstrip().startswith("9 ") for line in lines)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert_saved(process)
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings=_CONTEXT,
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 a package or device is missing, "
-    "4 a check failed, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong arguments, names, paths or recipe, 3 a package or device is missing, "
+    "4 a file is damaged or does not fit, 130 interrupted.",
 )
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)

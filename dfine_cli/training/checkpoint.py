@@ -11,7 +11,7 @@ from dfine_cli import checkpoint_format as keys
 from dfine_cli.backends.torch_backend import read_checkpoint
 from dfine_cli.config.schema import Recipe
 from dfine_cli.data.classes import ClassMap
-from dfine_cli.errors import DfineError
+from dfine_cli.errors import CheckError, DfineError
 from dfine_cli.training.monitor import Row
 from dfine_cli.training.state import Counters, TrainState
 
@@ -44,16 +44,16 @@ def load_state(path: Path, state: TrainState, *, rewind: bool = True) -> None:
             inside a run keeps them. # published: the epoch counter is rewound as well, which repeats epochs.
 
     Raises:
-        DfineError: The file cannot be read, holds weights only, or is of another model or optimizer.
+        CheckError: The file cannot be read, holds weights only, or is of another model or optimizer.
     """
     file = read_checkpoint(path)
     if keys.OPTIMIZER not in file:
-        raise DfineError(f"{path} holds weights only, nothing to go on from", "resume from weights/last.pt")
+        raise CheckError(f"{path} holds weights only, nothing to go on from", "resume from weights/last.pt")
     try:
         _fill(state, file, rewind)
     except (RuntimeError, ValueError, KeyError) as error:
         detail = " ".join(str(error).split())
-        raise DfineError(
+        raise CheckError(
             f"{path} does not fit this run: {detail[:200]}{'…' * (len(detail) > 200)}",
             "model, classes, objectives and optimizer groups must stay; change them in a new run",
         ) from error
@@ -63,11 +63,11 @@ def require_classes(path: Path, classes: ClassMap) -> None:
     """Refuse to go on with other classes than those of the checkpoint at ``path``.
 
     Raises:
-        DfineError: They differ, or the file cannot be read.
+        CheckError: They differ, or the file cannot be read.
     """
     saved = ClassMap.from_dict(read_checkpoint(path)[keys.CLASSES])
     if saved != classes:
-        raise DfineError(
+        raise CheckError(
             f"{path} was trained on the classes {', '.join(saved.names)}; the data now has {', '.join(classes.names)}",
             "go on with the data that the run began with, or start a new run",
         )

@@ -13,7 +13,7 @@ import torch
 from dfine_cli import __version__
 from dfine_cli.config.schema import Recipe
 from dfine_cli.config.write import write_recipe
-from dfine_cli.errors import DfineError
+from dfine_cli.errors import CheckError, DfineError
 from dfine_cli.training.monitor import Row
 
 
@@ -91,7 +91,7 @@ class RunDir:
         """All epochs written so far, counted from 1; a last line that a crash has cut off is left out.
 
         Raises:
-            DfineError: Another line is damaged.
+            CheckError: Another line is damaged.
         """
         if not self.metrics.exists():
             return []
@@ -103,7 +103,7 @@ class RunDir:
                 rows.append({**row, "epoch": int(row["epoch"])})
             except (ValueError, TypeError, KeyError) as error:
                 if number < len(lines):
-                    raise DfineError(
+                    raise CheckError(
                         f"{self.metrics}:{number}: damaged: {error!r}", "remove that line"
                     ) from error
         if rows and rows[0]["epoch"] == 0:  # older runs counted from 0

@@ -55,7 +55,7 @@ def test_allowed_changes_stay_with_the_run(run: Run, toy: Path) -> None:
 def test_what_does_not_fit_the_checkpoint_is_refused(run: Run, toy: Path, change: str) -> None:
     before = {p: p.read_bytes() for p in toy.rglob("*") if p.is_file()}
     code, out, err = run("train", "--resume", toy, "--allow-changes", "--epochs", 2, "--set", change)
-    assert (code, out) == (1, "") and "last.pt does not fit this run" in two_lines(err)
+    assert (code, out) == (4, "") and "last.pt does not fit this run" in two_lines(err)
     assert {p: p.read_bytes() for p in toy.rglob("*") if p.is_file()} == before
 
 
@@ -66,7 +66,7 @@ def test_other_classes_are_named(run: Run, toy: Path, tmp_path: Path) -> None:
         (tmp_path / f"{name}.json").write_text(text.replace('"disc"', '"blob"'))
     words = [f"--set=data.{name}_json={tmp_path / name}.json" for name in ("train", "val")]
     code, _, err = run("train", "--resume", toy, "--allow-changes", *words)
-    assert code == 1
+    assert code == 4
     assert "was trained on the classes disc, " in two_lines(err) and "now has blob, " in err
 
 
@@ -78,7 +78,7 @@ def test_a_last_line_cut_off_by_a_crash_is_made_anew(run: Run, toy: Path) -> Non
     assert [json.loads(row)["epoch"] for row in metrics.read_text().splitlines()] == [1, 2]
     metrics.write_text("damaged\n" + metrics.read_text())
     code, _, err = run("train", "--resume", toy)
-    assert code == 1 and "metrics.jsonl:1: damaged" in two_lines(err)
+    assert code == 4 and "metrics.jsonl:1: damaged" in two_lines(err)
 
 
 @pytest.mark.parametrize(("keep", "told"), [(0.5, "cut off"), (0.0, "not a checkpoint")])
@@ -87,13 +87,13 @@ def test_a_damaged_checkpoint_is_named(run: Run, toy: Path, keep: float, told: s
     content = last.read_bytes()
     last.write_bytes(content[: int(keep * len(content))])
     code, _, err = run("train", "--resume", toy)
-    assert code == 1 and told in two_lines(err)
+    assert code == 4 and told in two_lines(err)
 
 
 def test_weights_alone_are_not_resumed(run: Run, toy: Path) -> None:
     shutil.copy(toy / "weights" / "best.pt", toy / "weights" / "last.pt")
     code, _, err = run("train", "--resume", toy)
-    assert code == 1 and "holds weights only" in two_lines(err)
+    assert code == 4 and "holds weights only" in two_lines(err)
 
 
 def start(words: list[object], before: str = "", after: str = "") -> subprocess.Popen[str]:

@@ -76,7 +76,13 @@ def require_classes(path: Path, classes: ClassMap) -> None:
 def _fill(state: TrainState, file: dict[str, Any], rewind: bool) -> None:
     state.model.load_state_dict(file[keys.MODEL])
     state.ema.model.load_state_dict(file[keys.EMA])
+    of_recipe = [
+        {k: v for k, v in group.items() if k not in ("params", "lr")}
+        for group in state.optimizer.param_groups
+    ]
     state.optimizer.load_state_dict(file[keys.OPTIMIZER])
+    for group, options in zip(state.optimizer.param_groups, of_recipe, strict=True):
+        group.update(options)  # other values than before only where changes of the recipe were allowed
     state.scaler.load_state_dict(file[keys.SCALER])
     for objective, saved in zip(state.objectives, file[keys.OBJECTIVES], strict=True):
         objective.load_state_dict(saved)

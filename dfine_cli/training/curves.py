@@ -15,7 +15,7 @@ EMA, RAW, PLAIN = "#1d78d8", "#ff9f1c", "#2a9d50"
 
 
 def write_curves(metrics: Sequence[Row], path: Path) -> None:
-    """Write a PNG with the curves of ``metrics``; what a row does not have is left out.
+    """Write a PNG with the curves of ``metrics``, whole or not at all; what a row does not have is left out.
 
     Args:
         metrics: One row per epoch with ``epoch`` (from 1) and any of ``loss``, ``lr``, ``ap_ema``, ``ap_raw``,
@@ -26,7 +26,9 @@ def write_curves(metrics: Sequence[Row], path: Path) -> None:
     for axes, (title, draw) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
         draw(axes, metrics)
         _dress(axes, title)
-    figure.savefig(path)
+    part = path.with_suffix(".part")
+    figure.savefig(part, format="png")
+    part.replace(path)
 
 
 def _loss(axes: Axes, metrics: Sequence[Row]) -> None:

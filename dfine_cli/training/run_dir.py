@@ -14,6 +14,7 @@ from dfine_cli import __version__
 from dfine_cli.config.schema import Recipe
 from dfine_cli.config.write import write_recipe
 from dfine_cli.errors import CheckError, DfineError
+from dfine_cli.strict_json import dumps
 from dfine_cli.training.monitor import Row
 
 
@@ -85,7 +86,7 @@ class RunDir:
     def append(self, row: Row) -> None:
         """Add an epoch to the metrics."""
         with self.metrics.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(dumps(row) + "\n")
 
     def rows(self) -> list[Row]:
         """All epochs written so far, counted from 1; a last line that a crash has cut off is left out.
@@ -113,7 +114,7 @@ class RunDir:
     def keep_rows(self, rows: Iterable[Row]) -> None:
         """Write the metrics anew, for a resumed run that goes back to an earlier epoch."""
         part = self.metrics.with_suffix(".part")
-        part.write_text("".join(json.dumps(r) + "\n" for r in rows))
+        part.write_text("".join(dumps(r) + "\n" for r in rows))
         part.replace(self.metrics)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -96,13 +97,15 @@ def test_weights_alone_are_not_resumed(run: Run, toy: Path) -> None:
     assert code == 4 and "holds weights only" in two_lines(err)
 
 
-def start(words: list[object], before: str = "", after: str = "") -> subprocess.Popen[str]:
+def start(
+    words: list[object], before: str = "", after: str = "", stderr: int = subprocess.PIPE
+) -> subprocess.Popen[str]:
     """``dfine`` in a shell of its own, in a process group of its own."""
     command = f"{before} exec {sys.executable} -m dfine_cli {' '.join(map(str, words))} {after}"
     return subprocess.Popen(
         ["bash", "-c", command],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         start_new_session=True,
     )
@@ -121,19 +124,15 @@ def test_a_full_disk_leaves_no_half_written_run(toy: Path) -> None:
     assert list((toy.parent / name / "weights").iterdir()) == []
 
 
-def started_run(toy: Path, *words: object) -> subprocess.Popen[str]:
-    """A long run with a worker, in a process group of its own, past its second epoch."""
-    words = (
-        "--epochs",
-        2000,
-        "--workers",
-        1,
-        "--set",
-        f"run.folder={toy}",
-        "--set evaluation.every=2000",
-        *words,
-    )
-    process = start(["train", toy / "recipe.yaml", *words])
+def run_words(toy: Path) -> list[object]:
+    """A long run with a worker."""
+    settings = {"run.folder": toy, "evaluation.every": 2000, "data.workers": 1, "schedule.epochs": 2000}
+    return ["train", toy / "recipe.yaml", *(f"--set={key}={value}" for key, value in settings.items())]
+
+
+def started_run(toy: Path, before: str = "") -> subprocess.Popen[str]:
+    """Such a run in a process group of its own, past its second epoch."""
+    process = start(run_words(toy), before=before)
     assert process.stderr is not None
     for line in process.stderr:
         if line.lstrip().startswith("2 "):  # the row of the second epoch
@@ -159,7 +158,6 @@ SENT = {
         os.killpg,
         [signal.SIGTERM, signal.SIGTERM],
     ),  # to its child, then to the group with the child
-    "closed terminal": (os.killpg, [signal.SIGHUP]),
 }
 
 
@@ -194,22 +192,27 @@ def test_a_second_ctrl_c_ends_at_once(toy: Path) -> None:
         os.killpg(process.pid, 0)
 
 
-def test_nohup_keeps_a_run_going(toy: Path) -> None:
-    words = [
-        "train",
-        toy / "recipe.yaml",
-        "--epochs",
-        2000,
-        "--set",
-        f"run.folder={toy}",
-        "--set evaluation.every=2000",
-    ]
-    process = start(words, before="trap '' HUP;")
-    assert process.stderr is not None
-    lines = iter(process.stderr)
-    next(line for line in lines if line.lstrip().startswith("2 "))
+def test_a_terminal_that_is_closed_saves_the_run(toy: Path) -> None:
+    ours, theirs = os.openpty()
+    process = start(run_words(toy), stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    while not re.search(rb"[\nK] +2  ", seen):
+        seen += os.read(ours, 4096)
+    os.close(ours)  # from here on, writing there is an error
     os.killpg(process.pid, signal.SIGHUP)
-    assert any(line.lstrip().startswith("9 ") for line in lines)
+    process.communicate()
+    assert process.returncode == 130
+    assert (toy / "toy" / "weights" / "last.pt").is_file() and not list(toy.rglob("*.part"))
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def test_nohup_keeps_a_run_going(toy: Path) -> None:
+    process = started_run(toy, before="trap '' HUP;")
+    os.killpg(process.pid, signal.SIGHUP)
+    assert process.stderr is not None
+    assert any(line.lstrip().startswith("5 ") for line in process.stderr)
     os.killpg(process.pid, signal.SIGTERM)
     assert_saved(process)
 

@@ -190,6 +190,9 @@ def test_conversion_does_not_overwrite_without_being_told(run: Run, mirror: Path
     Path("file.pth").mkdir()
     code, _, err = run("zoo", "convert", mirror / N.file_name, "file.pth", "--force")
     assert code == 2 and "cannot take the place" in err
+    Path("text").write_text("")
+    code, _, err = run("zoo", "convert", mirror / N.file_name, "text/deeper/out.pth")
+    assert code == 2 and "one of its folders is a file" in err and "give a name in a folder" in err
     code, _, err = run("zoo", "convert", mirror / N.file_name, "out.onnx")
     assert code == 2 and ".safetensors" in err
 

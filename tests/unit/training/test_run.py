@@ -115,8 +115,10 @@ def test_a_run_of_an_older_version_that_counted_epochs_from_0_goes_on(make_recip
     run = RunDir(train(recipe).folder)
     (row,) = run.rows()
     run.keep_rows([{**row, "epoch": 0}])
-    longer = recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update={"epochs": 2})})
-    result = train(longer, resume=run)
+    slower = recipe.optim.model_copy(update={"lr": 1e-9, "backbone_lr": 1e-9})
+    longer = recipe.schedule.model_copy(update={"epochs": 2})
+    result = train(recipe.model_copy(update={"schedule": longer, "optim": slower}), resume=run)
+    assert result.rows[1]["lr"] <= 1e-9, "a change that was allowed counts"
     assert result.rows[0] == row
     assert [json.loads(line)["epoch"] for line in run.metrics.read_text().splitlines()] == [1, 2]
 

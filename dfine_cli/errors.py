@@ -50,6 +50,19 @@ class UsageError(DfineError):
     exit_code = ExitCode.USAGE
 
 
+def cannot_write(path: object, error: OSError, hint: str) -> DfineError:
+    """The failure behind an error of the system while ``path`` was written.
+
+    Args:
+        path: What was to be written.
+        error: What the system answered.
+        hint: What to do, unless a file stands where a folder is needed.
+    """
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return UsageError(f"{path}: one of its folders is a file", "give a name in a folder")
+    return DfineError(f"{path}: {error.strerror or error}", hint)
+
+
 class MissingError(DfineError):
     """A package, device or tool that is needed is not there."""
 

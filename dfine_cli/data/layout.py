@@ -82,6 +82,8 @@ def find_layout(path: Path) -> Layout:
         return _single(path, root)
     if not path.is_dir():
         raise UsageError(f"{path}: no such file or folder", "give a data set folder or a COCO JSON file")
+    if path.name == "annotations":  # the images are beside it, not in it
+        path = path.parent
     files = _annotation_files(path)
     if not files:
         raise UsageError(f"{path}: no COCO annotation file in it or its folders", _LAYOUTS_HINT)

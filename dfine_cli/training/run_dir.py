@@ -13,7 +13,7 @@ import torch
 from dfine_cli import __version__
 from dfine_cli.config.schema import Recipe
 from dfine_cli.config.write import write_recipe
-from dfine_cli.errors import CheckError, DfineError
+from dfine_cli.errors import CheckError, DfineError, cannot_write
 from dfine_cli.strict_json import dumps
 from dfine_cli.training.monitor import Row
 
@@ -36,7 +36,10 @@ class RunDir:
         Raises:
             DfineError: The folder cannot be written.
         """
-        recipe.run.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            recipe.run.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(recipe.run.folder, error, "choose another place with run.folder") from error
         number = 1
         while True:
             path = recipe.run.folder / (recipe.name if number == 1 else f"{recipe.name}-{number}")
@@ -46,9 +49,7 @@ class RunDir:
             except FileExistsError:
                 number += 1
             except OSError as error:
-                raise DfineError(
-                    f"{path}: {error.strerror}", "choose another place with run.folder"
-                ) from error
+                raise cannot_write(path, error, "choose another place with run.folder") from error
         run = cls(path)
         try:
             run.weights.mkdir()

@@ -224,6 +224,36 @@ def test_links_spaces_and_absolute_paths_are_fine(run: Run, data: Path, tmp_path
     assert code == 0 and "step: loss" in out, err
 
 
+def test_the_folder_of_annotations_stands_for_the_data_set(run: Run, data: Path) -> None:
+    assert (
+        run("init", data, "--out", "a.yaml").code
+        == run("init", data / "annotations", "--out", "b.yaml").code
+        == 0
+    )
+    assert Path("a.yaml").read_text().splitlines()[1:] == Path("b.yaml").read_text().splitlines()[1:]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("init", "data set ü", "--out", "file/run.yaml"), "file/run.yaml"),
+        (("train", "run.yaml", "--set", "run.folder=file/runs"), "file/runs"),
+        (("train", "run.yaml", "--set", "run.folder=file"), "file"),
+        (("demo", "--out", "file"), "file/data"),
+    ],
+)
+def test_a_file_where_a_folder_is_needed_is_told(
+    run: Run, data: Path, words: tuple[str, ...], told: str
+) -> None:
+    assert run("init", data.name, "--input-size", 64).code == 0
+    Path("file").write_text("")
+    code, out, err = run(*words, *(("--workers", 0) if words[0] == "train" else ()))
+    assert (code, out) == (2, ""), err
+    error, hint = err.splitlines()[-2:]
+    assert error.startswith(f"error: {told}") and error.endswith(": one of its folders is a file")
+    assert hint == "hint: give a name in a folder" and Path("file").read_text() == ""
+
+
 def test_one_image_of_one_class_is_enough_to_train(run: Run, data: Path) -> None:
     file = data / "annotations" / "instances_train.json"
     content = json.loads(file.read_text())

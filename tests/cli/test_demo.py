@@ -63,5 +63,5 @@ def test_bad_options_are_refused_before_anything_is_written(
 def test_a_place_that_cannot_be_written_is_named(run: Run, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     code, out, err = run("demo", *TOY, "--out", "taken")
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert "taken" in err and "Traceback" not in err and "bug" not in err

@@ -36,8 +36,8 @@ def stop_on_signal() -> Iterator[StopRequest]:
     """Turn the signals of ``REQUESTS`` into a request that the loop reads.
 
     A second Ctrl-C raises KeyboardInterrupt at once. The others may come twice: ``timeout`` and schedulers send
-    them to the process and to its group. What is ignored stays so, as under ``nohup``. Outside the main thread
-    signals stay as they are.
+    them to the process and to its group. SIGHUP stays ignored where it is, under ``nohup``; SIGINT does not, as
+    shells ignore it for all that scripts start in the background. Outside the main thread signals stay as they are.
     """
     request = StopRequest()
 
@@ -46,9 +46,9 @@ def stop_on_signal() -> Iterator[StopRequest]:
             raise KeyboardInterrupt
         request.asked = True
 
-    heard = [number for number in REQUESTS if signal.getsignal(number) is not signal.SIG_IGN]
+    nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     try:
-        before = {number: signal.signal(number, ask) for number in heard}
+        before = {n: signal.signal(n, ask) for n in REQUESTS if not (nohup and n == signal.SIGHUP)}
     except ValueError:  # only the main thread may set handlers
         before = {}
     try:

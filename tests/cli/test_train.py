@@ -134,10 +134,12 @@ def started_run(toy: Path, before: str = "") -> subprocess.Popen[str]:
     """Such a run in a process group of its own, past its second epoch."""
     process = start(run_words(toy), before=before)
     assert process.stderr is not None
+    said = []
     for line in process.stderr:
+        said.append(line)
         if line.lstrip().startswith("2 "):  # the row of the second epoch
             return process
-    pytest.fail("the run ended")
+    pytest.fail("the run ended: " + "".join(said))
 
 
 def assert_saved(process: subprocess.Popen[str]) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from dfine_cli.errors import DfineError
+from dfine_cli.errors import CheckError
 
 SCHEMA_VERSION: Final = 1
 KEY: Final = "dfine"
@@ -95,13 +95,13 @@ class Artefact:
             where: What it was read from, for messages.
 
         Raises:
-            DfineError: It is damaged, or of another version.
+            CheckError: It is damaged, or of another version.
         """
         try:
             values = json.loads(text)
             version = values.pop("schema_version")
             if version != SCHEMA_VERSION:
-                raise DfineError(
+                raise CheckError(
                     f"{where}: description of version {version}, this version reads {SCHEMA_VERSION}",
                     "export the checkpoint again, or update dfine-cli",
                 )
@@ -109,7 +109,7 @@ class Artefact:
             values["input_size"] = tuple(values["input_size"])
             return cls(**values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DfineError(
+            raise CheckError(
                 f"{where}: its description is damaged ({error})", "export the checkpoint again"
             ) from error
 
@@ -123,7 +123,7 @@ def read_sidecar(file: Path) -> Artefact | None:
     """The description beside ``file``; None if there is none.
 
     Raises:
-        DfineError: It cannot be read.
+        CheckError: It cannot be read.
     """
     sidecar = sidecar_of(file)
     if not sidecar.is_file():

@@ -6,7 +6,7 @@ A checkpoint is a mapping of tensors and plain values, so it is read with ``weig
 from pathlib import Path
 from typing import Any, Final
 
-from dfine_cli.errors import DfineError
+from dfine_cli.errors import CheckError
 
 FORMAT: Final = 1
 """Version of the format that is written and read."""
@@ -51,12 +51,12 @@ def check_format(path: Path, content: object) -> dict[str, Any]:
     """``content``, which was read from ``path``, as a checkpoint of the format of this version.
 
     Raises:
-        DfineError: It is of another tool or of another version of the format.
+        CheckError: It is of another tool or of another version of the format.
     """
     if not isinstance(content, dict) or FORMAT_KEY not in content:
-        raise DfineError(f"{path}: a checkpoint of another tool", "use a file written by `dfine train`")
+        raise CheckError(f"{path}: a checkpoint of another tool", "use a file written by `dfine train`")
     if content[FORMAT_KEY] != FORMAT:
-        raise DfineError(
+        raise CheckError(
             f"{path}: checkpoint format {content[FORMAT_KEY]}, this version reads format {FORMAT}",
             "update dfine-cli, or use the version that wrote the file",
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 from dfine_cli.backends.detector import open_detector
 from dfine_cli.backends.torch_backend import choose_device
-from dfine_cli.config.load import load_recipe
+from dfine_cli.config.load import Override, load_recipe
 from dfine_cli.data.synthetic import write_dataset
 from dfine_cli.evaluation.score import score_detector
 from dfine_cli.survey import survey
@@ -54,7 +54,7 @@ def run_demo(
         UsageError: The pictures have no legal size; nothing is written.
         MissingError: There is no such device; nothing is written.
     """
-    load_recipe("finetune/n", [f"data.input_size=[{side}, {side}]"])
+    load_recipe("finetune/n", [Override(f"data.input_size=[{side}, {side}]", "--size")])
     choose_device(device)
     data = out / "data"
     write_dataset(data, train=images, val=max(8, images // 4), size=(side, side), seed=seed)

@@ -3,11 +3,15 @@
 Worker code raises one of these and never prints or exits; ``cli.app`` turns it into two lines
 (``error: …`` and ``hint: …``) on stderr and an exit code::
 
-    DfineError            1   the command failed
-    ├── UsageError        2   wrong arguments, or a recipe that does not validate
-    ├── MissingError      3   a dependency or a device is not there
-    └── CheckError        4   a check found something: data doctor, export parity
-    Interrupted         130   Ctrl-C; what was done so far is saved
+    DfineError            1   the command failed: the network, the disk, memory, a run that diverges
+    ├── UsageError        2   what was typed is wrong: an argument, a name, a path where nothing is, a recipe
+    ├── MissingError      3   a package or a device is not there
+    ├── CheckError        4   what is in a file is wrong: damaged or cut off, of another kind, does not fit; errors
+    │                         in data, a parity that does not hold
+    └── Interrupted     130   a signal ended it (Ctrl-C, SIGTERM, SIGHUP); what was done so far is saved
+
+The code tells whose move it is: after 2 the command line, after 3 the machine, after 4 the file, after 1 perhaps just
+another try.
 """
 
 from enum import IntEnum
@@ -41,9 +45,22 @@ class DfineError(Exception):
 
 
 class UsageError(DfineError):
-    """The command line or the recipe is wrong."""
+    """The command line or the recipe is wrong, or a path leads to nothing."""
 
     exit_code = ExitCode.USAGE
+
+
+def cannot_write(path: object, error: OSError, hint: str) -> DfineError:
+    """The failure behind an error of the system while ``path`` was written.
+
+    Args:
+        path: What was to be written.
+        error: What the system answered.
+        hint: What to do, unless a file stands where a folder is needed.
+    """
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return UsageError(f"{path}: one of its folders is a file", "give a name in a folder")
+    return DfineError(f"{path}: {error.strerror or error}", hint)
 
 
 class MissingError(DfineError):
@@ -53,12 +70,12 @@ class MissingError(DfineError):
 
 
 class CheckError(DfineError):
-    """A check of data or of an artefact found errors."""
+    """A file is there, but its content is not what it should be."""
 
     exit_code = ExitCode.CHECK
 
 
 class Interrupted(DfineError):
-    """The user pressed Ctrl-C; the work so far is saved."""
+    """A signal ended the work; what was done so far is saved."""
 
     exit_code = ExitCode.INTERRUPTED

@@ -17,7 +17,7 @@ from dfine_cli.config.choose import (
     choose_interval,
     choose_start,
 )
-from dfine_cli.config.load import Resolved, load_recipe
+from dfine_cli.config.load import Override, Resolved, load_recipe
 from dfine_cli.config.schema import Recipe
 from dfine_cli.config.write import write_recipe
 from dfine_cli.config.yaml12 import render_value
@@ -190,11 +190,11 @@ def _choose(
     recipe = f"{kind}/{size}"
     given = {text.partition("=")[0].strip() for text in overrides}
     paths = [
-        f"data.{name}_{what}={render_value(str(value.absolute()))}"
+        Override(f"data.{name}_{what}={render_value(str(value.absolute()))}", "DATA")
         for name in ("train", "val")
         for what, value in splits[name]._asdict().items()
     ]
-    fixed = [f"name={render_value(_name(layout.root, size))}", *paths]
+    fixed = [Override(f"name={render_value(_name(layout.root, size))}", "DATA"), *paths]
     base = load_recipe(recipe, [*fixed, *overrides]).recipe
     seen, facts = _facts(files["train"], base)
     choices = {"data.input_size": choose_input_size(seen.median_image), **choose(base, facts, kind)}
@@ -205,7 +205,9 @@ def _choose(
     interval = choose_interval(int(str(epochs)))
     if interval and "evaluation.every" not in given:
         choices["evaluation.every"] = interval
-    chosen = [f"{key}={render_value(choice.value)}" for key, choice in choices.items()]
+    chosen = [
+        Override(f"{key}={render_value(choice.value)}", "chosen from DATA") for key, choice in choices.items()
+    ]
     reasons = {key: choice.reason for key, choice in choices.items()}
     return load_recipe(recipe, [*fixed, *chosen, *overrides]), reasons
 

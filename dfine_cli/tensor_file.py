@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Final
 
-from dfine_cli.errors import DfineError
+from dfine_cli.errors import CheckError, UsageError
 
 _ZIP: Final = b"PK"
 _PICKLE: Final = b"\x80"
@@ -28,12 +28,13 @@ def load_plain(path: Path) -> object:
         path: A file of ``torch.save``, in its present or its older form.
 
     Raises:
-        DfineError: The file is missing, empty, cut off, something else, or asks for code to be run.
+        UsageError: There is no such file.
+        CheckError: It is empty, cut off, something else, or asks for code to be run.
     """
     import torch
 
     if not path.is_file():
-        raise DfineError(f"{path}: no such file", "give a run folder or a file like weights/best.pt")
+        raise UsageError(f"{path}: no such file", "give a run folder or a file like weights/best.pt")
     _refuse_other_kinds(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -41,7 +42,7 @@ def load_plain(path: Path) -> object:
         found = _GLOBAL.search(str(error))
         if found is None:
             raise _cut_off(path) from error
-        raise DfineError(
+        raise CheckError(
             f"{path}: it holds more than tensors and plain values ({found[1]}), and is not read, as that could "
             "run code",
             "ask its maker for a file of tensors alone, such as .safetensors",
@@ -53,8 +54,8 @@ def load_plain(path: Path) -> object:
         if "unexpected EOF" in reason:  # what the older form of file says
             raise _cut_off(path) from error
         if "magic number" in reason:
-            raise DfineError(f"{path}: not a checkpoint", _WHAT_TO_USE) from error
-        raise DfineError(f"{path}: cannot be read: {reason}", "use another copy") from error
+            raise CheckError(f"{path}: not a checkpoint", _WHAT_TO_USE) from error
+        raise CheckError(f"{path}: cannot be read: {reason}", "use another copy") from error
 
 
 def _refuse_other_kinds(path: Path) -> None:
@@ -66,10 +67,10 @@ def _refuse_other_kinds(path: Path) -> None:
         return
     for first, (what, hint) in _NOT_WEIGHTS.items():
         if start.lstrip().startswith(first):
-            raise DfineError(f"{path}: {what}", hint)
+            raise CheckError(f"{path}: {what}", hint)
     if not start.startswith(_PICKLE):
-        raise DfineError(f"{path}: not a checkpoint" + ("" if start else ": the file is empty"), _WHAT_TO_USE)
+        raise CheckError(f"{path}: not a checkpoint" + ("" if start else ": the file is empty"), _WHAT_TO_USE)
 
 
-def _cut_off(path: Path) -> DfineError:
-    return DfineError(f"{path}: the file is cut off", "copy or download it again")
+def _cut_off(path: Path) -> CheckError:
+    return CheckError(f"{path}: the file is cut off", "copy or download it again")

@@ -17,7 +17,7 @@ class Print(Monitor):
 
     def epoch(self, row: Row) -> None:
         """Called after each epoch with its numbers."""
-        print(f"epoch {row['epoch'] + 1}: loss {row['loss']:.2f}, AP {row['ap']:.3f}")
+        print(f"epoch {row['epoch']}: loss {row['loss']:.2f}, AP {row['ap']:.3f}")
 
 
 def main(data: Path, *settings: str) -> Path:

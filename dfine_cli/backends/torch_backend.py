@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dfine_cli import checkpoint_format as keys
 from dfine_cli.data.classes import ClassMap
-from dfine_cli.errors import DfineError, MissingError
+from dfine_cli.errors import CheckError, MissingError
 from dfine_cli.model.dfine import DFINE, build_model
 from dfine_cli.model.postprocess import postprocess
 from dfine_cli.tensor_file import load_plain
@@ -79,7 +79,7 @@ def open_checkpoint(path: Path, device: str | torch.device = "auto") -> TorchDet
     """The detector in a checkpoint, with the weights that scored better: averaged or raw.
 
     Raises:
-        DfineError: The file is missing, cut off, of another tool or of another version.
+        CheckError: The file is cut off, of another tool or of another version.
         MissingError: There is no such device.
     """
     target = device if isinstance(device, torch.device) else choose_device(device)
@@ -91,14 +91,14 @@ def open_checkpoint(path: Path, device: str | torch.device = "auto") -> TorchDet
         model = build_described(file[keys.SIZE], len(classes), input_size, recipe["model"])
         model.load_state_dict(file[file[keys.BEST_WEIGHTS]])
     except KeyError as error:
-        raise DfineError(
+        raise CheckError(
             f"{path}: the checkpoint has no {error}", "it is incomplete; use another copy"
         ) from error
     except (TypeError, ValueError) as error:
-        raise DfineError(f"{path}: the checkpoint is damaged: {error}", "use another copy") from error
+        raise CheckError(f"{path}: the checkpoint is damaged: {error}", "use another copy") from error
     except RuntimeError as error:
         first = str(error).splitlines()[1:2] or [str(error)]
-        raise DfineError(
+        raise CheckError(
             f"{path}: its weights do not fit the model its recipe describes: {_shortened(first[0].strip())}",
             "use another copy",
         ) from error
@@ -110,7 +110,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU. No code from the file is run.
 
     Raises:
-        DfineError: The file is missing, cut off, of another tool or of another format version.
+        CheckError: The file is cut off, of another tool or of another format version.
     """
     return keys.check_format(path, load_plain(path))
 

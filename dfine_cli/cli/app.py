@@ -13,7 +13,7 @@ from dfine_cli import __version__
 from dfine_cli.cli import bench, demo, finetune, init, train, visualize, zoo
 from dfine_cli.cli import eval as eval_
 from dfine_cli.cli.console import print_error, print_out
-from dfine_cli.errors import DfineError, ExitCode
+from dfine_cli.errors import DfineError, ExitCode, cannot_write
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "init": init.command,
@@ -44,8 +44,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings=_CONTEXT,
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 a package or device is missing, "
-    "4 a check failed, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong arguments, names, paths or recipe, 3 a package or device is missing, "
+    "4 a file is damaged or does not fit, 130 interrupted.",
 )
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)
@@ -132,9 +132,11 @@ def _tell(error: BaseException, words: list[str]) -> int:
     if isinstance(error, BrokenPipeError):
         return ExitCode.FAILED
     if isinstance(error, OSError):
-        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        print_error(message, "check the path, that it may be read or written, and the space left")
-        return ExitCode.FAILED
+        hint = "check the path, that it may be read or written, and the space left"
+        return _tell(
+            cannot_write(error.filename, error, hint) if error.filename else DfineError(str(error), hint),
+            words,
+        )
     print_error(
         f"{type(error).__name__}: {error} (this is a bug in dfine)",
         "run it again with --debug and report the traceback",

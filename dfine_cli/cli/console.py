@@ -1,6 +1,6 @@
 """The only place that prints: results on stdout, talk on stderr, plain text where there is no terminal."""
 
-import json
+import errno
 import os
 import shutil
 import sys
@@ -22,12 +22,25 @@ def print_out(text: str = "") -> None:
 
 def print_json(values: dict[str, Any]) -> None:
     """A result as one JSON object on stdout, with ``schema_version`` first."""
-    print(json.dumps({"schema_version": 1, **values}, indent=2, default=str))
+    from dfine_cli.strict_json import dumps
+
+    print(dumps({"schema_version": 1, **values}, indent=2))
 
 
 def say(text: str) -> None:
     """Talk: goes to stderr."""
-    print(text, file=sys.stderr, flush=True)
+    _write(sys.stderr, f"{text}\n")
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Talk to ``stream``, if there is somebody: a terminal that was closed must not end a run or keep it from saving."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        if error.errno != errno.EIO:  # what Linux answers for such a terminal
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def print_error(message: str, hint: str = "") -> None:
@@ -115,8 +128,7 @@ class StatusLine:
             self._drawn = False
 
     def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+        _write(self._stream, text)
 
 
 @contextmanager

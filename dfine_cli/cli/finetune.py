@@ -133,7 +133,7 @@ def _choose(
     from dfine_cli.config.load import load_recipe
     from dfine_cli.survey import look, split_stem
 
-    size = size or meant_for
+    size = meant_for if size is None else size
     folder = load_recipe(f"finetune/{size}", overrides).recipe.run.folder
     status = StatusLine()
     try:

@@ -33,7 +33,7 @@ class ConsoleMonitor(Monitor):
         """Show where the run is."""
         ap = "  -  " if self.ap is None else f"{self.ap:.3f}"
         self.status.update(
-            f"epoch {report.epoch + 1}/{report.epochs}  step {report.step}/{report.total_steps}  "
+            f"epoch {report.epoch}/{report.epochs}  step {report.step}/{report.total_steps}  "
             f"loss {report.loss:.2f}  AP {ap}  lr {report.lr:.2e}  {report.images_per_s:.1f} img/s  "
             f"wait {report.wait_share:.0%}  {report.memory_mb:.0f} MB  {_clock(report.seconds_left)} left"
         )
@@ -49,7 +49,7 @@ class ConsoleMonitor(Monitor):
             self.status.print_row(HEADER)
         self._rows += 1
         self.status.print_row(
-            f"{row['epoch'] + 1:5d}  {row['phase']:6} {row['loss']:7.2f}  {_ap(row.get('ap_ema'))}  "
+            f"{row['epoch']:5d}  {row['phase']:6} {row['loss']:7.2f}  {_ap(row.get('ap_ema'))}  "
             f"{_ap(row.get('ap_raw'))}  {_ap(row.get('ap50'), 5)}  {row.get('weights', '-'):7}  {row['lr']:.2e}  "
             f"{row['images_per_s']:6.1f}  {row['wait_share']:4.0%}  {row['memory_mb']:8.0f}  "
             f"{_clock(time.monotonic() - self._started):>6}"

@@ -49,18 +49,42 @@ DryRunOption = Annotated[
 OutOption = Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")]
 
+FLAGS = {
+    "categories.remap": "--remap",
+    "data.input_size": "--input-size",
+    "data.workers": "--workers",
+    "model.activation": "--from",
+    "name": "--name",
+    "optim.batch": "--batch",
+    "run.device": "--device",
+    "run.seed": "--seed",
+    "schedule.early_stop": "--early-stop",
+    "schedule.epochs": "--epochs",
+    "size": "--size",
+    "start.class_map": "--class-map",
+    "start.freeze": "--freeze",
+    "start.head": "--no-head",
+    "start.weights": "--from",
+}
+"""Keys of the recipe and the flag that stands for each; messages about a value name it."""
+
 
 def to_overrides(flags: Mapping[str, object], assignments: Sequence[str] | None = None) -> list[str]:
     """Overrides for ``load_recipe``: the flags that were given, then ``--set``, which counts more.
 
     Args:
-        flags: Value of each flag by the dotted key it stands for; None if it was not given.
+        flags: Value of each flag by the key of ``FLAGS`` that it stands for; None if it was not given.
         assignments: The ``--set`` options.
     """
+    from dfine_cli.config.load import Override
     from dfine_cli.config.yaml12 import render_value
 
-    given = [f"{key}={render_value(value)}" for key, value in flags.items() if value is not None]
-    return given + list(assignments or ())
+    given = [
+        Override(f"{key}={render_value(value)}", FLAGS[key])
+        for key, value in flags.items()
+        if value is not None
+    ]
+    return [*given, *(assignments or ())]
 
 
 def parse_input_size(text: str | None) -> list[int] | None:

@@ -55,7 +55,7 @@ def _show(result: "RunResult", as_json: bool, extra: dict[str, Any]) -> None:
         return
     if "ap" in row:
         print_out(
-            f"best: epoch {row['epoch'] + 1}, AP {row['ap']:.4f}, AP50 {row['ap50']:.4f} ({row['weights']} weights)"
+            f"best: epoch {row['epoch']}, AP {row['ap']:.4f}, AP50 {row['ap50']:.4f} ({row['weights']} weights)"
         )
     print_out(f"weights: {result.best}")
     print_out(f"run: {result.folder}")

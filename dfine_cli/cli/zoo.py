@@ -9,7 +9,7 @@ import typer
 from dfine_cli.cli.console import print_json, print_next, print_out, print_table, say
 from dfine_cli.cli.downloads import local_weights, shown
 from dfine_cli.cli.options import ForceOption, JsonOption
-from dfine_cli.errors import DfineError
+from dfine_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from dfine_cli.model.weights import WeightsEntry
@@ -32,7 +32,7 @@ def list_(
         print_json({"weights": [_values(entry) for entry in entries]})
         return
     if not entries:
-        raise DfineError(
+        raise UsageError(
             f"no published weights match {' '.join(words or [])!r}", "`dfine zoo list` shows all"
         )
     print_table([_row(entry) for entry in entries], _HEADER)

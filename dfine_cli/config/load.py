@@ -30,13 +30,30 @@ _OLD_REMAP = ("remap_mscoco_category", "data.remap_mscoco_category")
 _NOT_KEYS = {"num_classes": "the classes are read from the annotation file; leave it out"}
 
 
+class Override(str):
+    """A ``key=value`` text that was not written as ``--set``; messages and ``--show`` name its origin instead.
+
+    Args:
+        text: As for ``--set``.
+        origin: Where it comes from: a flag, or what chose it.
+    """
+
+    origin: str
+
+    def __new__(cls, text: str, origin: str) -> "Override":
+        """The text, with its origin."""
+        override = super().__new__(cls, text)
+        override.origin = origin
+        return override
+
+
 @dataclass(frozen=True)
 class Resolved:
     """A recipe with its history.
 
     Args:
         recipe: The validated values.
-        origins: ``file:line``, ``--set`` or ``default`` for every key.
+        origins: ``file:line``, a flag such as ``--set``, what chose it, or ``default``, for every key.
         notes: What was understood in another way than it was written.
     """
 
@@ -70,7 +87,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Resolved:
 
     Args:
         source: Name of a shipped recipe (``coco/s``) or path of a file.
-        overrides: ``key=value`` texts, the value in YAML; the last one counts.
+        overrides: ``key=value`` texts, the value in YAML; the last one counts. ``Override`` has another origin.
 
     Raises:
         UsageError: With one line per mistake, or the file is missing or not YAML.
@@ -188,6 +205,7 @@ def _flatten(content: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
 def _read_overrides(overrides: Sequence[str]) -> _Layer:
     layer = _Layer({}, Path.cwd())
     for text in overrides:
+        origin = text.origin if isinstance(text, Override) else "--set"
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             layer.problems.append(f"--set {text}: must be key=value, for example optim.lr=3e-4")
@@ -195,10 +213,10 @@ def _read_overrides(overrides: Sequence[str]) -> _Layer:
         try:
             parsed = parse_value(value)
         except yaml.YAMLError as error:
-            layer.problems.append(f"--set {text}{_explain(error)}")
+            layer.problems.append(f"{origin} {text}{_explain(error)}")
             continue
         given = _flatten({key.strip(): parsed})
-        layer.values.update({k: Value(v, "--set") for k, v in given.items()})
+        layer.values.update({k: Value(v, origin) for k, v in given.items()})
     return layer
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from dfine_cli.config.keys import flatten, help_of
 from dfine_cli.config.schema import Recipe
 from dfine_cli.config.yaml12 import render_value
-from dfine_cli.errors import DfineError
+from dfine_cli.errors import cannot_write
 
 _WIDTH = 110
 _COMMENT_COLUMN = 34
@@ -37,9 +37,7 @@ def write_recipe(recipe: Recipe, path: Path, reasons: Mapping[str, str] | None =
     except OSError as error:
         with suppress(OSError):  # the folder itself may be what is wrong
             temporary.unlink(missing_ok=True)
-        raise DfineError(
-            f"{path}: {error.strerror or error}", "choose another place, or free some space"
-        ) from error
+        raise cannot_write(path, error, "choose another place, or free some space") from error
 
 
 def _render(recipe: Recipe, path: Path, reasons: Mapping[str, str]) -> str:

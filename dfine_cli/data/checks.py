@@ -91,13 +91,13 @@ def _empty(split: Split) -> Iterator[Finding]:
         yield from split.finding(
             "error", "no_images", [file.path.name], "there are no images", "check that this is the right file"
         )
-    elif split.name == "train" and not split.objects_per_image.any():
+    elif split.name in ("train", "val") and not split.objects_per_image.any():
         yield from split.finding(
             "error",
             "no_objects",
             [file.path.name],
             "no image has an object",
-            "check `annotations` in the file",
+            "check `annotations` in the file; without objects nothing is learned, and nothing can be scored",
         )
     empty = np.flatnonzero(split.objects_per_image == 0).tolist()
     yield from split.finding(

@@ -73,9 +73,13 @@ class CocoFile:
 
 
 def find_image(file_name: str, images: Path, beside: Path) -> Path:
-    """Path of an image: in the folder ``images`` or, if it is there instead, in the folder ``beside``."""
-    path, other = images / file_name, beside / file_name
-    return other if not path.exists() and other.exists() else path
+    r"""Path of an image: in the folder ``images`` or, if it is there instead, in the folder ``beside``.
+
+    Files written on Windows may say ``folder\name``; that is read as ``folder/name`` where there is no such file.
+    """
+    names = dict.fromkeys((file_name, file_name.replace("\\", "/")))
+    paths = [folder / name for name in names for folder in (images, beside)]
+    return next((path for path in paths if path.exists()), paths[0])
 
 
 def load_coco(path: Path) -> CocoFile:

@@ -19,7 +19,7 @@ from cv2.typing import MatLike
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from dfine_cli.errors import DfineError
+from dfine_cli.errors import CheckError
 
 Exif = Literal["apply", "ignore"]
 Pixels = NDArray[np.uint8]
@@ -47,7 +47,7 @@ _ORIENTATIONS: dict[int, Callable[[Pixels], Pixels]] = {
 _SWAP_SIDES = {5, 6, 7, 8}
 
 
-class ImageError(DfineError):
+class ImageError(CheckError):
     """An image file is missing, truncated, or not an image."""
 
 

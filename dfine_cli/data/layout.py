@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dfine_cli.data.coco import CocoFile, load_coco
+from dfine_cli.data.coco import CocoFile, find_image, load_coco
 from dfine_cli.errors import UsageError
 
 SPLITS = ("train", "val", "test")
@@ -82,6 +82,8 @@ def find_layout(path: Path) -> Layout:
         return _single(path, root)
     if not path.is_dir():
         raise UsageError(f"{path}: no such file or folder", "give a data set folder or a COCO JSON file")
+    if path.name == "annotations":  # the images are beside it, not in it
+        path = path.parent
     files = _annotation_files(path)
     if not files:
         raise UsageError(f"{path}: no COCO annotation file in it or its folders", _LAYOUTS_HINT)
@@ -144,7 +146,7 @@ def _find_images(json_path: Path, root: Path, split: str) -> Path:
     if len(candidates) == 1:
         return candidates[0]
     names = [image.file_name for image in load_coco(json_path).images[:_PROBED_IMAGES]]
-    counts = [sum((folder / name).is_file() for name in names) for folder in candidates]
+    counts = [sum(find_image(name, folder, folder).is_file() for name in names) for folder in candidates]
     if names and not any(counts):
         looked = ", ".join(str(folder) for folder in candidates)
         raise UsageError(

@@ -5,7 +5,10 @@ A worker is a pure function of keys, so neither their number nor what ran before
 start in the middle of an epoch.
 """
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -263,7 +266,22 @@ def own_generator() -> torch.Generator:
 
 
 def prepare_worker(_number: int) -> None:
-    """One thread in each worker, and Ctrl-C left to the main process, which ends the workers itself."""
+    """One thread in each worker, and its end left to the main process, which may still need it to save a run.
+
+    Terminals, schedulers and supervisors of services and containers signal every process of a run.
+    """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    if sys.platform != "darwin":  # which does not tell who sends a signal: there SIGTERM ends a worker
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_await_parents_signal, daemon=True).start()
+
+
+def _await_parents_signal() -> None:
+    """End this process by SIGTERM, which must be blocked, if it is the parent that sends it."""
+    if sys.platform != "darwin":
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            pass
+        os._exit(0)

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from dfine_cli.errors import DfineError, UsageError
+from dfine_cli.errors import CheckError, UsageError
 from dfine_cli.evaluation.truth import Truth
 from dfine_cli.types import JsonDict
 
@@ -46,24 +46,24 @@ def read_results(path: Path) -> Results:
 
     Raises:
         UsageError: There is no such file.
-        DfineError: It is empty, not JSON, or not COCO results; the message says where.
+        CheckError: It is empty, not JSON, or not COCO results; the message says where.
     """
     try:
         text = path.read_bytes()
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file", "give a file of COCO results") from None
     except OSError as error:
-        raise DfineError(f"{path}: {error.strerror or error}", "give a file of COCO results") from error
+        raise UsageError(f"{path}: {error.strerror or error}", "give a file of COCO results") from error
     if not text.strip():
-        raise DfineError(
+        raise CheckError(
             f"{path}: the file is empty", "an interrupted write leaves such a file; [] is no results"
         )
     try:
         entries = msgspec.json.decode(text, type=list[_Entry])
     except msgspec.ValidationError as error:
-        raise DfineError(f"{path}: not COCO results: {error}", _FORM) from error
+        raise CheckError(f"{path}: not COCO results: {error}", _FORM) from error
     except msgspec.DecodeError as error:
-        raise DfineError(
+        raise CheckError(
             f"{path}: not a JSON file ({error})",
             "an interrupted write leaves such a file, and NaN is not JSON",
         ) from error
@@ -86,7 +86,7 @@ def to_columns(results: Sequence[JsonDict] | NDArray[np.float64] | Results) -> R
             [N, 7] of (image id, x, y, w, h, score, category id).
 
     Raises:
-        DfineError: They are something else.
+        CheckError: They are something else.
     """
     if isinstance(results, Results):
         return results
@@ -97,7 +97,7 @@ def require_known_ids(results: Results, truth: Truth) -> None:
     """Refuse results for images or categories that the annotations do not have.
 
     Raises:
-        DfineError: With the first ids, and the likely reason.
+        CheckError: With the first ids, and the likely reason.
     """
     for kind, used, known in (
         ("image", results.image_ids, truth.image_ids),
@@ -107,7 +107,7 @@ def require_known_ids(results: Results, truth: Truth) -> None:
         if len(missing):
             shown = ", ".join(str(i) for i in missing[:3]) + (", …" if len(missing) > 3 else "")
             indices = kind == "category" and len(known) > 0 and 0 in missing and used.max() < len(known)
-            raise DfineError(
+            raise CheckError(
                 f"results have {len(missing)} {kind} id(s) that the annotations do not have: {shown}",
                 f"they look like class indices 0 to {len(known) - 1}: write the ids of `categories` instead"
                 if indices
@@ -118,28 +118,28 @@ def require_known_ids(results: Results, truth: Truth) -> None:
 def _finite(results: Results) -> Results:
     finite = np.isfinite(results.boxes_xywh).all(1) & np.isfinite(results.scores)
     if not finite.all():
-        raise DfineError(f"result {int(np.argmin(finite))} has a box or a score that is not a finite number")
+        raise CheckError(f"result {int(np.argmin(finite))} has a box or a score that is not a finite number")
     return results
 
 
 def _from_rows(rows: NDArray[np.float64]) -> Results:
     if rows.ndim != 2 or rows.shape[1] != 7:
-        raise DfineError(f"results have shape {rows.shape}", "expected [N, 7]")
+        raise CheckError(f"results have shape {rows.shape}", "expected [N, 7]")
     return Results(rows[:, 0].astype(np.int64), rows[:, 6].astype(np.int64), rows[:, 1:5], rows[:, 5])
 
 
 def _from_mappings(results: Sequence[JsonDict]) -> Results:
     if isinstance(results, (Mapping, str)):
-        raise DfineError("results are not a list", _FORM)
+        raise CheckError("results are not a list", _FORM)
     try:
         image_ids = np.array([r["image_id"] for r in results], np.int64)
         category_ids = np.array([r["category_id"] for r in results], np.int64)
         boxes_xywh = np.array([r["bbox"] for r in results], np.float64)
         scores = np.array([r["score"] for r in results], np.float64)
     except KeyError as error:
-        raise DfineError(f"a result has no {error}", _FORM) from error
+        raise CheckError(f"a result has no {error}", _FORM) from error
     except (TypeError, ValueError) as error:
-        raise DfineError(f"results are not COCO results: {error}", _FORM) from error
+        raise CheckError(f"results are not COCO results: {error}", _FORM) from error
     if len(results) and boxes_xywh.shape != (len(results), 4):
-        raise DfineError("results have a bbox without four numbers", _FORM)
+        raise CheckError("results have a bbox without four numbers", _FORM)
     return Results(image_ids, category_ids, boxes_xywh.reshape(-1, 4), scores)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfine_cli.errors import DfineError
+from dfine_cli.errors import CheckError, UsageError
 
 Source = Path | Mapping[str, Any]
 """A COCO annotation file, or its content."""
@@ -52,24 +52,24 @@ def read_truth(source: Source) -> Truth:
     """Ground truth from COCO annotations; ``area`` and ``iscrowd`` may be absent.
 
     Raises:
-        DfineError: The file cannot be read or is not COCO's; the message says what is missing.
+        CheckError: The file cannot be read or is not COCO's; the message says what is missing.
     """
     where, content = (
         (str(source), _read_json(source)) if isinstance(source, Path) else ("annotations", source)
     )
     if not isinstance(content, Mapping):
-        raise DfineError(
+        raise CheckError(
             f"{where}: not COCO annotations", "expected an object with images, annotations, categories"
         )
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
-            raise DfineError(f"{where}: not COCO annotations, `{key}` is missing or not a list")
+            raise CheckError(f"{where}: not COCO annotations, `{key}` is missing or not a list")
     try:
         return _columns(content)
     except KeyError as error:
-        raise DfineError(f"{where}: an entry has no {error}", "it is not a detection annotation") from error
+        raise CheckError(f"{where}: an entry has no {error}", "it is not a detection annotation") from error
     except (TypeError, ValueError, IndexError, AttributeError) as error:
-        raise DfineError(
+        raise CheckError(
             f"{where}: not COCO annotations: {error}", "ids are whole numbers, bbox is four numbers"
         ) from error
 
@@ -86,9 +86,9 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
-        raise DfineError(f"{path}: {error.strerror or error}") from error
+        raise UsageError(f"{path}: {error.strerror or error}", "give a file of COCO annotations") from error
     except ValueError as error:
-        raise DfineError(
+        raise CheckError(
             f"{path}: not a JSON file ({error})", "an interrupted write leaves such a file"
         ) from error
 

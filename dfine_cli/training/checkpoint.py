@@ -11,7 +11,7 @@ from dfine_cli import checkpoint_format as keys
 from dfine_cli.backends.torch_backend import read_checkpoint
 from dfine_cli.config.schema import Recipe
 from dfine_cli.data.classes import ClassMap
-from dfine_cli.errors import DfineError
+from dfine_cli.errors import CheckError, DfineError
 from dfine_cli.training.monitor import Row
 from dfine_cli.training.state import Counters, TrainState
 
@@ -44,16 +44,16 @@ def load_state(path: Path, state: TrainState, *, rewind: bool = True) -> None:
             inside a run keeps them. # published: the epoch counter is rewound as well, which repeats epochs.
 
     Raises:
-        DfineError: The file cannot be read, holds weights only, or is of another model or optimizer.
+        CheckError: The file cannot be read, holds weights only, or is of another model or optimizer.
     """
     file = read_checkpoint(path)
     if keys.OPTIMIZER not in file:
-        raise DfineError(f"{path} holds weights only, nothing to go on from", "resume from weights/last.pt")
+        raise CheckError(f"{path} holds weights only, nothing to go on from", "resume from weights/last.pt")
     try:
         _fill(state, file, rewind)
     except (RuntimeError, ValueError, KeyError) as error:
         detail = " ".join(str(error).split())
-        raise DfineError(
+        raise CheckError(
             f"{path} does not fit this run: {detail[:200]}{'…' * (len(detail) > 200)}",
             "model, classes, objectives and optimizer groups must stay; change them in a new run",
         ) from error
@@ -63,11 +63,11 @@ def require_classes(path: Path, classes: ClassMap) -> None:
     """Refuse to go on with other classes than those of the checkpoint at ``path``.
 
     Raises:
-        DfineError: They differ, or the file cannot be read.
+        CheckError: They differ, or the file cannot be read.
     """
     saved = ClassMap.from_dict(read_checkpoint(path)[keys.CLASSES])
     if saved != classes:
-        raise DfineError(
+        raise CheckError(
             f"{path} was trained on the classes {', '.join(saved.names)}; the data now has {', '.join(classes.names)}",
             "go on with the data that the run began with, or start a new run",
         )
@@ -76,7 +76,13 @@ def require_classes(path: Path, classes: ClassMap) -> None:
 def _fill(state: TrainState, file: dict[str, Any], rewind: bool) -> None:
     state.model.load_state_dict(file[keys.MODEL])
     state.ema.model.load_state_dict(file[keys.EMA])
+    of_recipe = [
+        {k: v for k, v in group.items() if k not in ("params", "lr")}
+        for group in state.optimizer.param_groups
+    ]
     state.optimizer.load_state_dict(file[keys.OPTIMIZER])
+    for group, options in zip(state.optimizer.param_groups, of_recipe, strict=True):
+        group.update(options)  # other values than before only where changes of the recipe were allowed
     state.scaler.load_state_dict(file[keys.SCALER])
     for objective, saved in zip(state.objectives, file[keys.OBJECTIVES], strict=True):
         objective.load_state_dict(saved)
@@ -138,10 +144,11 @@ def _write(path: Path, content: dict[str, Any]) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except (OSError, RuntimeError) as error:
-        part.unlink(missing_ok=True)
         raise DfineError(
             f"{path} could not be written: {error}", "free some space; the file before it is untouched"
         ) from error
+    finally:  # whatever it was that came between, a second Ctrl-C included
+        part.unlink(missing_ok=True)
 
 
 def _random_state() -> dict[str, Any]:

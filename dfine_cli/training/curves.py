@@ -15,10 +15,10 @@ EMA, RAW, PLAIN = "#1d78d8", "#ff9f1c", "#2a9d50"
 
 
 def write_curves(metrics: Sequence[Row], path: Path) -> None:
-    """Write a PNG with the curves of ``metrics``; what a row does not have is left out.
+    """Write a PNG with the curves of ``metrics``, whole or not at all; what a row does not have is left out.
 
     Args:
-        metrics: One row per epoch with ``epoch`` (from 0; drawn from 1) and any of ``loss``, ``lr``, ``ap_ema``, ``ap_raw``,
+        metrics: One row per epoch with ``epoch`` (from 1) and any of ``loss``, ``lr``, ``ap_ema``, ``ap_raw``,
             ``ap50_ema``, ``ap50_raw``.
         path: File to write.
     """
@@ -26,7 +26,9 @@ def write_curves(metrics: Sequence[Row], path: Path) -> None:
     for axes, (title, draw) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
         draw(axes, metrics)
         _dress(axes, title)
-    figure.savefig(path)
+    part = path.with_suffix(".part")
+    figure.savefig(part, format="png")
+    part.replace(path)
 
 
 def _loss(axes: Axes, metrics: Sequence[Row]) -> None:
@@ -58,7 +60,7 @@ def _plot(
     axes: Axes, metrics: Sequence[Row], key: str, label: str, colour: str, line: str = "-", best: bool = False
 ) -> None:
     """One curve; single points are marked, as a line through one point does not show."""
-    points = [(row["epoch"] + 1, row[key]) for row in metrics if row.get(key) is not None]
+    points = [(row["epoch"], row[key]) for row in metrics if row.get(key) is not None]
     if not points:
         return
     epochs, values = zip(*points, strict=True)

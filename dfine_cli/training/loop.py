@@ -1,5 +1,6 @@
 """The training loop: fit, train_epoch, train_step. Read top to bottom."""
 
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from dfine_cli.errors import Interrupted
 from dfine_cli.phases import Phases
 from dfine_cli.training.clock import Clock
 from dfine_cli.training.guard import Guard, heal_buffers
-from dfine_cli.training.interrupt import StopRequest
+from dfine_cli.training.interrupt import Stop, StopRequest
 from dfine_cli.training.keeper import Keeper
 from dfine_cli.training.lr import lr_factor
 from dfine_cli.training.mean import Mean
@@ -62,20 +63,35 @@ class Tools:
 
 
 def fit(state: TrainState, plan: Plan, tools: Tools) -> list[Row]:
-    """Train to the end of the plan; returns the rows of the epochs done now."""
+    """Train to the end of the plan; returns the rows of the epochs done now.
+
+    Raises:
+        Interrupted: Somebody asked the run to end; it is saved after its last step, trained epochs that are not
+            scored yet included.
+    """
     rows = []
-    while state.counters.epoch < plan.phases.epochs:
-        epoch = state.counters.epoch
-        tools.keeper.begin_epoch(state)
-        row = train_epoch(state, plan, tools)
-        if plan.is_scored(epoch):
-            started = time.perf_counter()
-            row |= tools.score(state)
-            tools.clock.scored(time.perf_counter() - started)
-        row |= {k: v for o in state.objectives for k, v in o.end_epoch().items()}
-        tools.keeper.end_epoch(state, row)
-        tools.monitor.epoch(row)
-        rows.append(row)
+    try:
+        while state.counters.epoch < plan.phases.epochs:
+            tools.keeper.begin_epoch(state)
+            row = train_epoch(state, plan, tools)
+            if plan.is_scored(state.counters.epoch):
+                started = time.perf_counter()
+                row |= tools.score(state)
+                tools.clock.scored(time.perf_counter() - started)
+            state.means = Mean()
+            row |= {k: v for o in state.objectives for k, v in o.end_epoch().items()}
+            tools.monitor.epoch(
+                row
+            )  # before it is saved: a row too many is left out when resuming, none is missing
+            tools.keeper.end_epoch(state, row)
+            rows.append(row)
+    except Stop:
+        c = state.counters
+        tools.keeper.save_last(state, {"epoch": c.epoch + 1, "step": c.step, "interrupted": True})
+        raise Interrupted(
+            f"stopped after step {c.step} of {plan.total_steps}; everything is saved",
+            f"go on with: dfine train --resume {shlex.quote(str(tools.keeper.run.path))}",
+        ) from None
     return rows
 
 
@@ -87,26 +103,20 @@ def train_epoch(state: TrainState, plan: Plan, tools: Tools) -> Row:
     batches = tools.loader.epoch(c.epoch, phase, start=c.batch)
     for group in groups(tools.clock.waits(batches), accumulation(plan.recipe.optim)):
         started = time.perf_counter()
-        lr = set_lr(state, plan)
+        set_lr(state, plan)
         losses = train_step(state, plan, tools.guard, [to_device(b, plan.device) for b in group])
         state.means.add(losses)
         c.batch += len(group)
         c.step += 1
         tools.clock.step(time.perf_counter() - started, sum(len(b.images) for b in group))
-        tools.monitor.step(report(state, plan, tools.clock, lr))
-        if tools.stop.asked:
-            row = {"epoch": c.epoch, "step": c.step, "interrupted": True}
-            tools.keeper.save_last(state, row)
-            raise Interrupted(
-                f"stopped after step {c.step} of {plan.total_steps}; everything is saved",
-                f"go on with: dfine train --resume {tools.keeper.run.path}",
-            )
-    terms, state.means = state.means.values(), Mean()
+        tools.monitor.step(report(state, plan, tools.clock))
+        tools.stop.check()
+    terms = state.means.values()
     return {
-        "epoch": c.epoch,
+        "epoch": c.epoch + 1,
         "step": c.step,
         "phase": phase.value,
-        "lr": lr,
+        "lr": highest_lr(state),
         "loss": terms.pop("loss"),
         "images_per_s": round(tools.clock.images_per_s, 2),
         "wait_share": round(tools.clock.wait_share, 4),
@@ -143,12 +153,16 @@ def train_step(state: TrainState, plan: Plan, guard: Guard, batches: list[Batch]
     return {k: v.detach() for k, v in losses.items()}
 
 
-def set_lr(state: TrainState, plan: Plan) -> float:
-    """Set every group's rate for the step to come; returns the highest."""
+def set_lr(state: TrainState, plan: Plan) -> None:
+    """Set every group's rate for the step to come."""
     factor = lr_factor(plan.recipe.schedule, state.counters.step, plan.total_steps)
     for group in state.optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
-    return max(float(g["lr"]) for g in state.optimizer.param_groups)
+
+
+def highest_lr(state: TrainState) -> float:
+    """Highest learning rate of the last step."""
+    return max(float(group["lr"]) for group in state.optimizer.param_groups)
 
 
 def trained_parameters(state: TrainState) -> list[nn.Parameter]:
@@ -156,17 +170,17 @@ def trained_parameters(state: TrainState) -> list[nn.Parameter]:
     return [p for group in state.optimizer.param_groups for p in group["params"]]
 
 
-def report(state: TrainState, plan: Plan, clock: Clock, lr: float) -> StepReport:
+def report(state: TrainState, plan: Plan, clock: Clock) -> StepReport:
     """Where the run is now."""
     c = state.counters
     scorings = sum(plan.is_scored(e) for e in range(c.epoch, plan.phases.epochs))
     return StepReport(
-        epoch=c.epoch,
+        epoch=c.epoch + 1,
         epochs=plan.phases.epochs,
         step=c.step,
         total_steps=plan.total_steps,
         loss=state.means.values()["loss"],
-        lr=lr,
+        lr=highest_lr(state),
         images_per_s=clock.images_per_s,
         wait_share=clock.wait_share,
         memory_mb=clock.memory_mb(),

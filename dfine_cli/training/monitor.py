@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Row = dict[str, Any]
-"""One epoch: plain numbers by name, the line of ``metrics.jsonl``."""
+"""One epoch: plain numbers by name, the line of ``metrics.jsonl``; ``epoch`` counts from 1."""
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,7 @@ class StepReport:
     """Where a run is after an optimizer step."""
 
     epoch: int
-    """Epoch in progress, counted from 0."""
+    """Epoch in progress, counted from 1."""
     epochs: int
     step: int
     """Optimizer steps done."""

@@ -163,7 +163,7 @@ def train(
 
     Raises:
         DfineError: Data, recipe or device do not allow the run; the message says what to do.
-        Interrupted: Ctrl-C; the run can be resumed.
+        Interrupted: A signal asked for it (``training.interrupt``); the run can be resumed.
     """
     monitor = monitor or Monitor()
     setup = set_up(recipe, monitor, objectives, start=resume is None)
@@ -172,7 +172,7 @@ def train(
         checkpoint.require_classes(run.last, setup.data.classes)
         checkpoint.load_state(run.last, setup.state)
         run.keep_recipe(recipe)
-        run.keep_rows([r for r in run.rows() if r["epoch"] < setup.state.counters.epoch])
+        run.keep_rows([r for r in run.rows() if r["epoch"] <= setup.state.counters.epoch])
     sinks: list[Sink] = [run.append, lambda _: write_curves(run.rows(), run.path / "curves.png")]
     if recipe.run.tensorboard:
         sinks.append(open_tensorboard(run.path / "tensorboard"))
@@ -184,7 +184,7 @@ def train(
     with stop_on_signal() as stop:
         tools = Tools(
             loader=setup.loader,
-            score=Scorer(recipe, setup.data, setup.plan.device, monitor),
+            score=Scorer(recipe, setup.data, setup.plan.device, monitor, stop),
             keeper=Keeper(recipe, setup.data.classes, run, early_stop, monitor),
             guard=Guard(run.path / "not_finite", setup.state.counters.skipped),
             clock=Clock(setup.plan.device),

@@ -13,7 +13,8 @@ import torch
 from dfine_cli import __version__
 from dfine_cli.config.schema import Recipe
 from dfine_cli.config.write import write_recipe
-from dfine_cli.errors import DfineError
+from dfine_cli.errors import CheckError, DfineError, cannot_write
+from dfine_cli.strict_json import dumps
 from dfine_cli.training.monitor import Row
 
 
@@ -35,7 +36,10 @@ class RunDir:
         Raises:
             DfineError: The folder cannot be written.
         """
-        recipe.run.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            recipe.run.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(recipe.run.folder, error, "choose another place with run.folder") from error
         number = 1
         while True:
             path = recipe.run.folder / (recipe.name if number == 1 else f"{recipe.name}-{number}")
@@ -45,9 +49,7 @@ class RunDir:
             except FileExistsError:
                 number += 1
             except OSError as error:
-                raise DfineError(
-                    f"{path}: {error.strerror}", "choose another place with run.folder"
-                ) from error
+                raise cannot_write(path, error, "choose another place with run.folder") from error
         run = cls(path)
         try:
             run.weights.mkdir()
@@ -85,13 +87,13 @@ class RunDir:
     def append(self, row: Row) -> None:
         """Add an epoch to the metrics."""
         with self.metrics.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(dumps(row) + "\n")
 
     def rows(self) -> list[Row]:
-        """All epochs written so far; a last line that a crash has cut off is left out.
+        """All epochs written so far, counted from 1; a last line that a crash has cut off is left out.
 
         Raises:
-            DfineError: Another line is damaged.
+            CheckError: Another line is damaged.
         """
         if not self.metrics.exists():
             return []
@@ -99,18 +101,21 @@ class RunDir:
         rows: list[Row] = []
         for number, line in enumerate(lines, 1):
             try:
-                rows.append(json.loads(line))
-            except ValueError as error:
+                row = json.loads(line)
+                rows.append({**row, "epoch": int(row["epoch"])})
+            except (ValueError, TypeError, KeyError) as error:
                 if number < len(lines):
-                    raise DfineError(
-                        f"{self.metrics}:{number}: damaged: {error}", "remove that line"
+                    raise CheckError(
+                        f"{self.metrics}:{number}: damaged: {error!r}", "remove that line"
                     ) from error
+        if rows and rows[0]["epoch"] == 0:  # older runs counted from 0
+            rows = [{**row, "epoch": row["epoch"] + 1} for row in rows]
         return rows
 
     def keep_rows(self, rows: Iterable[Row]) -> None:
         """Write the metrics anew, for a resumed run that goes back to an earlier epoch."""
         part = self.metrics.with_suffix(".part")
-        part.write_text("".join(json.dumps(r) + "\n" for r in rows))
+        part.write_text("".join(dumps(r) + "\n" for r in rows))
         part.replace(self.metrics)
 
 

@@ -8,6 +8,7 @@ from dfine_cli.evaluation.coco_eval import evaluate
 from dfine_cli.evaluation.predict import predict
 from dfine_cli.model.dfine import DFINE
 from dfine_cli.training.dataset import TrainingData
+from dfine_cli.training.interrupt import StopRequest
 from dfine_cli.training.monitor import Monitor, Row
 from dfine_cli.training.state import TrainState
 
@@ -20,16 +21,24 @@ class Scorer:
         data: The validation set; None in it gives empty scores.
         device: Where the model runs.
         monitor: Told about the progress.
+        stop: Read after each batch of images.
     """
 
-    def __init__(self, recipe: Recipe, data: TrainingData, device: torch.device, monitor: Monitor) -> None:
+    def __init__(
+        self, recipe: Recipe, data: TrainingData, device: torch.device, monitor: Monitor, stop: StopRequest
+    ) -> None:
         self.recipe = recipe
         self.data = data
         self.device = device
         self.monitor = monitor
+        self.stop = stop
 
     def __call__(self, state: TrainState) -> Row:
-        """``ap`` and ``ap50`` of the better weights, ``ap_ema``, ``ap_raw`` …, and sets ``state.best_weights``."""
+        """``ap`` and ``ap50`` of the better weights, ``ap_ema``, ``ap_raw`` …, and sets ``state.best_weights``.
+
+        Raises:
+            Stop: Somebody asked the run to end; the state is as it was.
+        """
         if self.data.val is None:
             return {}
         scores = {"ema": self._score(state.ema.model)}
@@ -51,6 +60,10 @@ class Scorer:
             self.data.val,
             batch=self.recipe.evaluation.batch,
             workers=self.recipe.data.workers,
-            on_progress=self.monitor.evaluating,
+            on_progress=self._advance,
         )
         return evaluate(self.data.val_json, results).numbers
+
+    def _advance(self, done: int, total: int) -> None:
+        self.monitor.evaluating(done, total)
+        self.stop.check()

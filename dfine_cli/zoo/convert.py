@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from dfine_cli.errors import DfineError, UsageError
+from dfine_cli.errors import UsageError, cannot_write
 from dfine_cli.zoo import huggingface
 from dfine_cli.zoo.read import METADATA_KEY, PublishedWeights, describe
 from dfine_cli.zoo.structure import BACKBONE_PREFIX
@@ -49,9 +49,7 @@ def convert(weights: PublishedWeights, out: Path, *, overwrite: bool = False) ->
                 out.rename(Path(folder) / "old")
             part.replace(out)
     except OSError as error:
-        raise DfineError(
-            f"{error.filename or out}: {error.strerror or error}", "free some space, or write elsewhere"
-        ) from error
+        raise cannot_write(out, error, "free some space, or write elsewhere") from error
     return layout
 
 

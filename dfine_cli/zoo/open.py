@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from dfine_cli.errors import CheckError, DfineError
+from dfine_cli.errors import CheckError, UsageError
 from dfine_cli.model.weights import WEIGHTS, WeightsEntry, find_entry, looks_like_name
 from dfine_cli.zoo import cache
 from dfine_cli.zoo.download import Patience, Progress, silent
@@ -24,9 +24,10 @@ def open_weights(name_or_path: str | Path, *, progress: Progress = silent) -> Pu
         progress: Is told how a download goes.
 
     Raises:
-        UsageError: No such name or file, or no weights of a D-FINE.
-        CheckError: Something is missing or of another shape, or the file is not what was pulled before.
-        DfineError: It cannot be downloaded or read.
+        UsageError: No such name or file.
+        CheckError: Something is missing or of another shape, or the file is damaged, no weights of a D-FINE, or
+            not what was pulled before.
+        DfineError: It cannot be downloaded.
     """
     entry = entry_of(name_or_path)
     if entry is not None:
@@ -64,12 +65,12 @@ def verify_entry(entry: WeightsEntry) -> tuple[PublishedWeights, str]:
     """The weights of an entry that is in the cache, once their hash is checked, and that hash.
 
     Raises:
-        DfineError: They have not been pulled, or cannot be read.
-        CheckError: The file is not what was used first, or not what it should be.
+        UsageError: They have not been pulled.
+        CheckError: The file cannot be read, is not what was used first, or not what it should be.
     """
     path = cache.place_of(entry)
     if not path.is_file():
-        raise DfineError(f"{entry.name} is not at {path}", f"dfine zoo pull {entry.name}")
+        raise UsageError(f"{entry.name} is not at {path}", f"dfine zoo pull {entry.name}")
     digest = verify(path, check=lambda path: read_entry(path, entry))
     return read_entry(path, entry), digest
 
@@ -78,8 +79,7 @@ def read_entry(path: Path, entry: WeightsEntry) -> PublishedWeights:
     """The weights in a file that is to hold those of ``entry``.
 
     Raises:
-        CheckError: They are of another size or number of classes, or incomplete.
-        DfineError: The file cannot be read.
+        CheckError: They are of another size or number of classes, or incomplete, or the file cannot be read.
     """
     weights = read_weights(path)
     if _kind(weights) != _kind(entry):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dfine_cli import checkpoint_format as keys
 from dfine_cli.data.classes import COCO80, ClassMap
-from dfine_cli.errors import DfineError, UsageError
+from dfine_cli.errors import CheckError, UsageError
 from dfine_cli.model.sizes import SIZES
 from dfine_cli.model.weights import NUM_CLASSES, Activation, LabelSet
 from dfine_cli.tensor_file import load_plain
@@ -86,8 +86,8 @@ def read_weights(path: Path) -> PublishedWeights:
             ``.safetensors``, a file or folder of Hugging Face's D-FINE, a backbone, or a run folder.
 
     Raises:
-        DfineError: It is missing, cut off, something else, or asks for code to be run.
-        UsageError: Its weights are not those of a D-FINE of any size.
+        UsageError: There is nothing.
+        CheckError: It is cut off, something else, asks for code to be run, or holds no weights of a D-FINE.
     """
     file = _file_of(path)
     if file.suffix == ".safetensors":
@@ -132,7 +132,7 @@ def _read_safetensors(file: Path) -> tuple[State, dict[str, str]]:
         with safe_open(file, framework="pt") as tensors:
             return {key: tensors.get_tensor(key) for key in tensors.keys()}, tensors.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
-        raise DfineError(
+        raise CheckError(
             f"{file}: cannot be read as .safetensors, it is cut off or something else ({error})",
             "copy or download it again",
         ) from error
@@ -150,7 +150,7 @@ def _find_state(path: Path, content: object) -> tuple[str, State]:
         for layout, state in choices:
             if isinstance(state, dict) and _is_state(state):
                 return layout, state
-    raise UsageError(
+    raise CheckError(
         f"{path}: no weights where they are looked for",
         "a file of weights is a state dict, or has one under `model` or `ema.module`",
     )
@@ -177,7 +177,7 @@ def _of_checkpoint(path: Path, file: dict[str, Any]) -> PublishedWeights:
             knobs=_knobs(recipe["model"]),
         )
     except KeyError as error:
-        raise DfineError(
+        raise CheckError(
             f"{path}: the checkpoint has no {error}", "it is incomplete; use another copy"
         ) from error
 
@@ -210,7 +210,7 @@ def _of_described(path: Path, state: State, text: str) -> PublishedWeights:
             knobs=_knobs(described["knobs"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise DfineError(
+        raise CheckError(
             f"{path}: its description cannot be used: {error!r}", "convert the weights again"
         ) from error
 
@@ -253,9 +253,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except ValueError as error:
-        raise DfineError(f"{path}: not JSON: {error}", "copy or download it again") from error
+        raise CheckError(f"{path}: not JSON: {error}", "copy or download it again") from error
     if not isinstance(content, dict):
-        raise DfineError(f"{path}: not an object", "copy or download it again")
+        raise CheckError(f"{path}: not an object", "copy or download it again")
     return content
 
 
@@ -283,7 +283,7 @@ def _of_published(path: Path, layout: str, state: State, size: str | None = None
     if size is None:
         raise _unlike(path)
     if num_classes is None:
-        raise UsageError(
+        raise CheckError(
             f"{path}: weights of D-FINE-{size.upper()} without classification heads",
             "use a file of the whole model",
         )
@@ -317,8 +317,8 @@ def _of_backbone(path: Path, state: State) -> PublishedWeights:
     )
 
 
-def _unlike(path: Path) -> UsageError:
-    return UsageError(
+def _unlike(path: Path) -> CheckError:
+    return CheckError(
         f"{path}: its keys and shapes are those of no D-FINE (N, S, M, L, X) and no HGNetV2",
         "use weights of `dfine zoo list`, or a checkpoint of `dfine train`",
     )

@@ -17,6 +17,7 @@ LEAF = {
     "boxes",
     "phases",
     "optional",
+    "strict_json",
     "checkpoint_format",
     "tensor_file",
 }

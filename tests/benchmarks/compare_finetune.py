@@ -147,7 +147,7 @@ def _subset(files: SplitFiles, case: Case, out: Path) -> SplitFiles:
 def _finish(recipe: Recipe) -> Path:
     """Folder of the finished run of a recipe."""
     run = RunDir(recipe.run.folder / recipe.name)
-    if run.rows() and run.rows()[-1]["epoch"] + 1 == recipe.schedule.epochs:
+    if run.rows() and run.rows()[-1]["epoch"] == recipe.schedule.epochs:
         return run.path
     if run.path.exists() and not run.last.exists():
         shutil.rmtree(run.path)  # stopped before the first checkpoint

@@ -179,6 +179,8 @@ def test_a_validation_file_without_images_is_refused(run: Run, data: Path) -> No
     content = json.loads(file.read_text())
     file.write_text(json.dumps({**content, "images": [], "annotations": []}))
     refused(run, data, 4, "val: there are no images")
+    file.write_text(json.dumps({**content, "annotations": []}))
+    refused(run, data, 4, "val: no image has an object")
 
 
 def test_a_file_that_may_not_be_read_is_named(run: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,12 +209,79 @@ def crowded(content: Content) -> None:
     content["annotations"] += [{**first, "id": 100_000 + i} for i in range(5000)]
 
 
+def test_links_spaces_and_absolute_paths_are_fine(run: Run, data: Path, tmp_path: Path) -> None:
+    file = data / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    linked, moved, renamed = (data / "train" / entry["file_name"] for entry in content["images"][:3])
+    linked.symlink_to(linked.rename(tmp_path / "elsewhere.jpg"))
+    content["images"][1]["file_name"] = str(moved.rename(tmp_path / "moved here.jpg"))
+    content["images"][2]["file_name"] = renamed.rename(renamed.with_name("Übung 画像 #1.jpg")).name
+    file.write_text(json.dumps(content))
+    place = tmp_path / "link to data"
+    place.symlink_to(data)
+    assert run("init", place, "--input-size", 64).code == 0
+    code, out, err = run("train", "run.yaml", "--dry-run", "--workers", 0, "--device", "cpu")
+    assert code == 0 and "step: loss" in out, err
+
+
+def test_the_folder_of_annotations_stands_for_the_data_set(run: Run, data: Path) -> None:
+    assert (
+        run("init", data, "--out", "a.yaml").code
+        == run("init", data / "annotations", "--out", "b.yaml").code
+        == 0
+    )
+    assert Path("a.yaml").read_text().splitlines()[1:] == Path("b.yaml").read_text().splitlines()[1:]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("init", "data set ü", "--out", "file/run.yaml"), "file/run.yaml"),
+        (("train", "run.yaml", "--set", "run.folder=file/runs"), "file/runs"),
+        (("train", "run.yaml", "--set", "run.folder=file"), "file"),
+        (("demo", "--out", "file"), "file/data"),
+    ],
+)
+def test_a_file_where_a_folder_is_needed_is_told(
+    run: Run, data: Path, words: tuple[str, ...], told: str
+) -> None:
+    assert run("init", data.name, "--input-size", 64).code == 0
+    Path("file").write_text("")
+    code, out, err = run(*words, *(("--workers", 0) if words[0] == "train" else ()))
+    assert (code, out) == (2, ""), err
+    error, hint = err.splitlines()[-2:]
+    assert error.startswith(f"error: {told}") and error.endswith(": one of its folders is a file")
+    assert hint == "hint: give a name in a folder" and Path("file").read_text() == ""
+
+
+def test_one_image_of_one_class_is_enough_to_train(run: Run, data: Path) -> None:
+    file = data / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    one = content["images"][0]["id"]
+    kind = next(a["category_id"] for a in content["annotations"] if a["image_id"] == one)
+    content["images"] = content["images"][:1]
+    content["categories"] = [c for c in content["categories"] if c["id"] == kind]
+    content["annotations"] = [
+        a for a in content["annotations"] if (a["image_id"], a["category_id"]) == (one, kind)
+    ]
+    for name in ("train", "val"):
+        (data / "annotations" / f"instances_{name}.json").write_text(json.dumps(content))
+    shutil.copytree(data / "train", data / "val", dirs_exist_ok=True)
+    code, _, err = run("init", data, "--input-size", 64)
+    assert code == 0, err
+    words = ("--epochs", 2, "--workers", 0, "--device", "cpu", "--set", "model.num_denoising=10")
+    code, out, err = run("train", "run.yaml", *words, "--json")
+    assert code == 0, err
+    assert [row["epoch"] for row in json.loads(out)["rows"]] == [1, 2]
+
+
 FINE = {
     "ids of 62 bits": renumber(2**62),
     "ids below zero": renumber(-5),
     "5,000 boxes in an image": crowded,
     "a box of no area": annotation(bbox=[3, 3, 0, 0]),
     "a name with dots": lambda c: c["images"][0].update(file_name="../train/train_00001.jpg"),
+    "backslashes of Windows": lambda c: c["images"][0].update(file_name="..\\train\\train_00001.jpg"),
     "sizes that are not known": image(height=0, width=0),
 }
 

@@ -113,7 +113,7 @@ def test_wrong_usage(run: Run, words: tuple[str, ...], message: str, hint: str) 
 def test_a_file_that_cannot_be_read(run: Run, name: str) -> None:
     Path(name).write_bytes(b"no model")
     code, out, err = run("bench", name, *QUICK)
-    assert (code, out) == (1, "")
+    assert (code, out) == (4, "")
     assert f"error: {name}: " in err and "hint: " in err and not Path("bench").exists()
 
 

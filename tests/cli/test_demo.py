@@ -24,7 +24,7 @@ def test_the_tour_leaves_all_it_promises(run: Run, tmp_path: Path) -> None:
     assert folder == Path("demo/runs/demo")
     assert Path("demo/run.yaml").is_file()
     row = json.loads((folder / "metrics.jsonl").read_text())
-    assert row["epoch"] == 0 and np.isfinite(row["loss"])
+    assert row["epoch"] == 1 and np.isfinite(row["loss"])
     # The best weights, opened from their file, score what they scored in the run.
     assert said["numbers"]["AP"] == pytest.approx(row["ap"], abs=1e-6)
     for picture in (folder / "curves.png", Path(said["sheet"])):
@@ -63,5 +63,5 @@ def test_bad_options_are_refused_before_anything_is_written(
 def test_a_place_that_cannot_be_written_is_named(run: Run, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     code, out, err = run("demo", *TOY, "--out", "taken")
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert "taken" in err and "Traceback" not in err and "bug" not in err

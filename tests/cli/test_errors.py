@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -87,6 +88,21 @@ def test_a_file_that_cannot_be_opened_is_no_bug(run: Run, failing: Callable[[Bas
         (("init", ".", "--epochs", "many"), "--epochs"),
         (("init", ".", "--input-size", "a"), "--input-size a: must be one number or height,width"),
         (("init", ".", "--size", "q"), "there is no recipe `scratch/q`"),
+        (
+            ("train", "scratch/n", "--input-size", 70),
+            "--input-size: `data.input_size` = [70, 70]: 70 is not a",
+        ),
+        (("train", "scratch/n", "--epochs", 0), "--epochs: `schedule.epochs` = 0: Input should be"),
+        (("train", "scratch/n", "--name", "../esc"), "--name: `name` = ../esc: must be a plain name"),
+        (("train", "scratch/n", "--workers", -1), "--workers: `data.workers` = -1"),
+        (
+            ("train", "scratch/n", "--epochs", 0, "--set", "schedule.epochs=-1"),
+            "--set: `schedule.epochs` = -1",
+        ),
+        (("init", ".", "--remap", "some"), "--remap: `categories.remap` = some"),
+        (("finetune", ".", "--freeze", "all"), "--freeze: `start.freeze` = all"),
+        (("finetune", ".", "--early-stop", -1), "--early-stop: `schedule.early_stop` = -1"),
+        (("demo", "--size", 70), "--size: `data.input_size` = [70, 70]: 70 is not a multiple of 32"),
         (("init", ".", "--set", "optim.lrr=1"), "unknown key `optim.lrr` - did you mean `lr`?"),
         (("init", ".", "--set", "optim.lr=-1"), "`optim.lr` = -1: Input should be greater than 0"),
     ],
@@ -97,6 +113,7 @@ def test_wrong_usage_names_the_place_and_the_near_miss(
     code, out, err = run(*words)
     assert (code, out) == (2, "")
     assert err.startswith("error: ") and message in err and "\nhint: " in err
+    assert list(Path.cwd().iterdir()) == []
 
 
 def test_a_closed_pipe_is_quiet() -> None:

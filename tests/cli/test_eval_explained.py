@@ -141,10 +141,10 @@ def test_reports_that_cannot_be_written(
 @pytest.mark.parametrize(
     ("content", "code", "message"),
     [
-        ("", 1, "the file is empty"),
-        ('[{"image_id": 40', 1, "not a JSON file"),
-        (json.dumps([{**r, "image_id": 7} for r in results()]), 1, "image id"),
-        (json.dumps([{**r, "category_id": i % 2} for i, r in enumerate(results())]), 1, "class indices"),
+        ("", 4, "the file is empty"),
+        ('[{"image_id": 40', 4, "not a JSON file"),
+        (json.dumps([{**r, "image_id": 7} for r in results()]), 4, "image id"),
+        (json.dumps([{**r, "category_id": i % 2} for i, r in enumerate(results())]), 4, "class indices"),
         (json.dumps([{**r, "bbox": [4, 4, 24, 34]} for r in results()]), 4, "[x1, y1, x2, y2]"),
         (json.dumps(results(score=90)), 4, "outside 0..1"),
     ],

@@ -85,6 +85,17 @@ def test_length_and_start_are_chosen_from_the_data(run: Run, dataset: Path) -> N
     assert recipe["optim"]["lr"] == load_recipe("finetune/s").recipe.optim.lr
 
 
+def test_auto_says_what_it_chose_and_why(
+    run: Run, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DFINE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DFINE_MIRROR", str(tmp_path / "nothing here"))
+    code, _, err = run("finetune", dataset, "--size", "s", "--dry-run")
+    assert code == 1 and "no such file, in the folder that DFINE_MIRROR names" in err
+    why = "2 classes and 1.0 objects an image are simple: weights from Objects365 may overfit on them"
+    assert f"chosen: start.weights s/coco: {why}" in err
+
+
 @pytest.mark.parametrize(("start", "size"), [("m/obj2coco", "m"), ("X/coco", "x"), ("b2/imagenet", "m")])
 def test_the_size_is_that_of_the_weights(start: str, size: str, run: Run, dataset: Path) -> None:
     recipe = shown(run, dataset, "--from", start)["recipe"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,8 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.cli.conftest import Run
 
 
@@ -44,7 +48,7 @@ def test_allowed_changes_stay_with_the_run(run: Run, toy: Path) -> None:
     assert code == 2 and "would change schedule.epochs" in two_lines(err)
     code, _, err = run("train", "--resume", toy, "--epochs", 2, "--allow-changes")
     assert code == 0, err
-    assert [json.loads(row)["epoch"] for row in (toy / "metrics.jsonl").read_text().splitlines()] == [0, 1]
+    assert [json.loads(row)["epoch"] for row in (toy / "metrics.jsonl").read_text().splitlines()] == [1, 2]
     assert "\n  epochs: 2 " in (toy / "recipe.yaml").read_text()
 
 
@@ -52,7 +56,7 @@ def test_allowed_changes_stay_with_the_run(run: Run, toy: Path) -> None:
 def test_what_does_not_fit_the_checkpoint_is_refused(run: Run, toy: Path, change: str) -> None:
     before = {p: p.read_bytes() for p in toy.rglob("*") if p.is_file()}
     code, out, err = run("train", "--resume", toy, "--allow-changes", "--epochs", 2, "--set", change)
-    assert (code, out) == (1, "") and "last.pt does not fit this run" in two_lines(err)
+    assert (code, out) == (4, "") and "last.pt does not fit this run" in two_lines(err)
     assert {p: p.read_bytes() for p in toy.rglob("*") if p.is_file()} == before
 
 
@@ -63,19 +67,19 @@ def test_other_classes_are_named(run: Run, toy: Path, tmp_path: Path) -> None:
         (tmp_path / f"{name}.json").write_text(text.replace('"disc"', '"blob"'))
     words = [f"--set=data.{name}_json={tmp_path / name}.json" for name in ("train", "val")]
     code, _, err = run("train", "--resume", toy, "--allow-changes", *words)
-    assert code == 1
+    assert code == 4
     assert "was trained on the classes disc, " in two_lines(err) and "now has blob, " in err
 
 
 def test_a_last_line_cut_off_by_a_crash_is_made_anew(run: Run, toy: Path) -> None:
     metrics = toy / "metrics.jsonl"
-    metrics.write_text(metrics.read_text() + '{"epoch": 1, "lo')
+    metrics.write_text(metrics.read_text() + '{"epoch": 2, "lo')
     code, _, err = run("train", "--resume", toy, "--epochs", 2, "--allow-changes")
     assert code == 0, err
-    assert [json.loads(row)["epoch"] for row in metrics.read_text().splitlines()] == [0, 1]
+    assert [json.loads(row)["epoch"] for row in metrics.read_text().splitlines()] == [1, 2]
     metrics.write_text("damaged\n" + metrics.read_text())
     code, _, err = run("train", "--resume", toy)
-    assert code == 1 and "metrics.jsonl:1: damaged" in two_lines(err)
+    assert code == 4 and "metrics.jsonl:1: damaged" in two_lines(err)
 
 
 @pytest.mark.parametrize(("keep", "told"), [(0.5, "cut off"), (0.0, "not a checkpoint")])
@@ -84,22 +88,24 @@ def test_a_damaged_checkpoint_is_named(run: Run, toy: Path, keep: float, told: s
     content = last.read_bytes()
     last.write_bytes(content[: int(keep * len(content))])
     code, _, err = run("train", "--resume", toy)
-    assert code == 1 and told in two_lines(err)
+    assert code == 4 and told in two_lines(err)
 
 
 def test_weights_alone_are_not_resumed(run: Run, toy: Path) -> None:
     shutil.copy(toy / "weights" / "best.pt", toy / "weights" / "last.pt")
     code, _, err = run("train", "--resume", toy)
-    assert code == 1 and "holds weights only" in two_lines(err)
+    assert code == 4 and "holds weights only" in two_lines(err)
 
 
-def start(words: list[object], before: str = "", after: str = "") -> subprocess.Popen[str]:
+def start(
+    words: list[object], before: str = "", after: str = "", stderr: int = subprocess.PIPE
+) -> subprocess.Popen[str]:
     """``dfine`` in a shell of its own, in a process group of its own."""
     command = f"{before} exec {sys.executable} -m dfine_cli {' '.join(map(str, words))} {after}"
     return subprocess.Popen(
         ["bash", "-c", command],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         start_new_session=True,
     )
@@ -118,29 +124,99 @@ def test_a_full_disk_leaves_no_half_written_run(toy: Path) -> None:
     assert list((toy.parent / name / "weights").iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("signals", "told"),
-    [
-        ([signal.SIGINT], "everything is saved"),
-        ([signal.SIGTERM], "everything is saved"),
-        ([signal.SIGINT, signal.SIGINT], ""),
-    ],
-    ids=["Ctrl-C", "SIGTERM", "Ctrl-C twice"],
-)
-def test_signals_end_a_run_and_its_workers(toy: Path, signals: list[signal.Signals], told: str) -> None:
-    words = ["train", toy / "recipe.yaml", "--epochs", 2000, "--workers", 1, "--set", f"run.folder={toy}"]
-    process = start([*words, "--set evaluation.every=2000"])
+def run_words(toy: Path) -> list[object]:
+    """A long run with a worker."""
+    settings = {"run.folder": toy, "evaluation.every": 2000, "data.workers": 1, "schedule.epochs": 2000}
+    return ["train", toy / "recipe.yaml", *(f"--set={key}={value}" for key, value in settings.items())]
+
+
+def started_run(toy: Path, before: str = "") -> subprocess.Popen[str]:
+    """Such a run in a process group of its own, past its second epoch."""
+    process = start(run_words(toy), before=before)
     assert process.stderr is not None
+    said = []
     for line in process.stderr:
+        said.append(line)
         if line.lstrip().startswith("2 "):  # the row of the second epoch
-            break
-    for number in signals:  # a terminal sends Ctrl-C to the whole group, `kill` to the process alone
-        (os.killpg if number is signal.SIGINT else os.kill)(process.pid, number)
+            return process
+    pytest.fail("the run ended: " + "".join(said))
+
+
+def assert_saved(process: subprocess.Popen[str]) -> str:
+    """What a run said that was asked to end: it saved, left with 130, and no process of it is left."""
     out, err = process.communicate()
-    assert (process.returncode, out) == (130, "")
-    assert told in err and "error: " in err and "Traceback" not in err
+    assert (process.returncode, out) == (130, ""), err
+    assert "everything is saved" in two_lines(err)
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
+    return err
+
+
+SENT = {
+    "Ctrl-C": (os.killpg, [signal.SIGINT]),  # a terminal sends it to the whole group
+    "kill": (os.kill, [signal.SIGTERM]),
+    "a scheduler": (os.killpg, [signal.SIGTERM]),  # so do supervisors of services and containers
+    "timeout": (
+        os.killpg,
+        [signal.SIGTERM, signal.SIGTERM],
+    ),  # to its child, then to the group with the child
+}
+
+
+@pytest.mark.parametrize(("send", "signals"), SENT.values(), ids=SENT)
+def test_a_signal_saves_the_run_and_ends_its_workers(
+    run: Run, toy: Path, send: Callable[[int, int], None], signals: list[signal.Signals]
+) -> None:
+    process = started_run(toy)
+    for number in signals:
+        send(process.pid, number)
+    err = assert_saved(process)
+    folder = Path(err.split("--resume ")[-1].strip())
+    saved = torch.load(folder / "weights" / "last.pt", weights_only=True)["counters"]
+    assert f"stopped after step {saved['step']} of 2000" in err and saved["step"] >= 2
+    words = ["--resume", folder, "--epochs", saved["epoch"] + 1, "--allow-changes", "--workers", 0]
+    code, _, err = run("train", *words)
+    assert code == 0, err
+    assert (
+        torch.load(folder / "weights" / "last.pt", weights_only=True)["counters"]["epoch"]
+        == saved["epoch"] + 1
+    )
+
+
+def test_a_second_ctrl_c_ends_at_once(toy: Path) -> None:
+    process = started_run(toy)
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate()
+    assert (process.returncode, out) == (130, "")
+    assert "error: " in err and "Traceback" not in err
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def test_a_terminal_that_is_closed_saves_the_run(toy: Path) -> None:
+    ours, theirs = os.openpty()
+    process = start(run_words(toy), stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    while not re.search(rb"[\nK] +2  ", seen):
+        seen += os.read(ours, 4096)
+    os.close(ours)  # from here on, writing there is an error
+    os.killpg(process.pid, signal.SIGHUP)
+    process.communicate()
+    assert process.returncode == 130
+    assert (toy / "toy" / "weights" / "last.pt").is_file() and not list(toy.rglob("*.part"))
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def test_nohup_keeps_a_run_going(toy: Path) -> None:
+    process = started_run(toy, before="trap '' HUP;")
+    os.killpg(process.pid, signal.SIGHUP)
+    assert process.stderr is not None
+    assert any(line.lstrip().startswith("5 ") for line in process.stderr)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert_saved(process)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_list_shows_every_row_and_filters_by_words(run: Run) -> None:
     code, out, err = run("zoo", "list", "365", "l")
     assert "40.6" in out and "42.6" in out and "first 5000" in err
     code, out, err = run("zoo", "list", "yolo")
-    assert (code, out) == (1, "") and "no published weights match 'yolo'" in err
+    assert (code, out) == (2, "") and "no published weights match 'yolo'" in err
 
 
 def test_list_as_json(run: Run) -> None:
@@ -83,7 +83,7 @@ def test_pull_path_and_verify(run: Run, home: Path, mirror: Path) -> None:
     code, out, err = run("zoo", "path", "n/coco")
     assert (code, out) == (0, f"{place}\n") and N.url in err
     code, out, err = run("zoo", "verify", "n/coco")
-    assert code == 1 and "dfine zoo pull n/coco" in err
+    assert code == 2 and "dfine zoo pull n/coco" in err
     assert run("zoo", "verify").err == "no weights have been pulled\n"
     code, out, _ = run("zoo", "pull", "n/coco")
     assert (code, out) == (0, f"{place}\n") and place.is_file()
@@ -153,9 +153,9 @@ def test_half_a_file(run: Run, mirror: Path, home: Path) -> None:
     path = mirror / N.file_name
     os.truncate(path, path.stat().st_size // 2)
     code, _, err = run("zoo", "verify", path)
-    assert code == 1 and "the file is cut off" in err
+    assert code == 4 and "the file is cut off" in err
     code, _, err = run("zoo", "pull", "n/coco")
-    assert code == 1 and "cut off" in err and not list((home / "weights").glob("dfine*"))
+    assert code == 4 and "cut off" in err and not list((home / "weights").glob("dfine*"))
 
 
 def test_conversion_there_and_back_changes_nothing(
@@ -190,6 +190,9 @@ def test_conversion_does_not_overwrite_without_being_told(run: Run, mirror: Path
     Path("file.pth").mkdir()
     code, _, err = run("zoo", "convert", mirror / N.file_name, "file.pth", "--force")
     assert code == 2 and "cannot take the place" in err
+    Path("text").write_text("")
+    code, _, err = run("zoo", "convert", mirror / N.file_name, "text/deeper/out.pth")
+    assert code == 2 and "one of its folders is a file" in err and "give a name in a folder" in err
     code, _, err = run("zoo", "convert", mirror / N.file_name, "out.onnx")
     assert code == 2 and ".safetensors" in err
 

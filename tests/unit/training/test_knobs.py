@@ -279,11 +279,12 @@ class _Scorings(Monitor):
 def test_scoring_takes_batch_and_weights_from_the_recipe(
     make_recipe: MakeRecipe, knobs: Knobs, done: list[int]
 ) -> None:
+    from dfine_cli.training.interrupt import StopRequest
     from dfine_cli.training.score import Scorer
 
     recipe, monitor = make_recipe(evaluation=knobs), _Scorings()
     setup = set_up(recipe, Monitor())
-    row = Scorer(recipe, setup.data, setup.plan.device, monitor)(setup.state)
+    row = Scorer(recipe, setup.data, setup.plan.device, monitor, StopRequest())(setup.state)
     assert monitor.done == done
     assert ("ap_raw" in row) == (knobs["weights"] == "both")
 

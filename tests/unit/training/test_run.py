@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 import torch
@@ -24,14 +25,19 @@ MakeRecipe = Callable[..., Recipe]
 class Listener(Monitor):
     """Remembers everything, and presses Ctrl-C after a step if asked to."""
 
-    def __init__(self, stop_at: int | None = None) -> None:
+    def __init__(self, stop_at: int | None = None, stop_in_scoring: bool = False) -> None:
         self.steps: list[StepReport] = []
         self.rows: list[Row] = []
         self.stop_at = stop_at
+        self.stop_in_scoring = stop_in_scoring
 
     def step(self, report: StepReport) -> None:
         self.steps.append(report)
         if report.step == self.stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def evaluating(self, done: int, total: int) -> None:
+        if self.stop_in_scoring:
             os.kill(os.getpid(), signal.SIGINT)
 
     def epoch(self, row: Row) -> None:
@@ -48,7 +54,7 @@ def test_a_run_leaves_a_folder_that_speaks_for_itself(make_recipe: MakeRecipe) -
     result = train(recipe, listener)
     assert result.folder.name == "toy"
     assert len(listener.steps) == 2 * (9 // 2)
-    assert [r["epoch"] for r in result.rows] == [0, 1]
+    assert [r["epoch"] for r in result.rows] == [1, 2]
     assert [r["phase"] for r in result.rows] == ["plain", "refine"]
     for row in result.rows:
         assert {
@@ -82,11 +88,19 @@ def test_a_folder_is_never_written_over(make_recipe: MakeRecipe) -> None:
 def test_an_interrupted_run_resumes_to_the_same_numbers(make_recipe: MakeRecipe) -> None:
     whole = train(make_recipe(name="whole"))
     recipe = make_recipe(name="parts")
-    for stop_at in (2, 5):  # in the middle of the first epoch, and of the second
+    stops = {
+        "in the middle of an epoch": (Listener(2), 2),
+        "after the last step of an epoch": (Listener(4), 4),
+        "in its evaluation": (Listener(stop_in_scoring=True), 4),
+        "in the second epoch": (Listener(5), 5),
+        "in the last evaluation": (Listener(stop_in_scoring=True), 8),
+    }
+    for where, (listener, step) in stops.items():
         folder = recipe.run.folder / "parts"
         resume = RunDir(folder) if folder.exists() else None
-        with pytest.raises(Interrupted, match=f"after step {stop_at}"):
-            train(recipe, Listener(stop_at), resume=resume)
+        with pytest.raises(Interrupted, match=f"after step {step}"):
+            train(recipe, listener, resume=resume)
+        assert not list(folder.rglob("*.part")), where
     parts = train(recipe, resume=RunDir(recipe.run.folder / "parts"))
     for key in (keys.MODEL, keys.EMA):
         expected = weights(whole.folder, key)
@@ -94,6 +108,42 @@ def test_an_interrupted_run_resumes_to_the_same_numbers(make_recipe: MakeRecipe)
             assert torch.equal(value, expected[name]), name
     assert [r["ap"] for r in parts.rows] == [r["ap"] for r in whole.rows]
     assert [r["loss"] for r in parts.rows] == [r["loss"] for r in whole.rows]
+
+
+def test_a_run_of_an_older_version_that_counted_epochs_from_0_goes_on(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe(schedule={"epochs": 1})
+    run = RunDir(train(recipe).folder)
+    (row,) = run.rows()
+    run.keep_rows([{**row, "epoch": 0}])
+    slower = recipe.optim.model_copy(update={"lr": 1e-9, "backbone_lr": 1e-9})
+    longer = recipe.schedule.model_copy(update={"epochs": 2})
+    result = train(recipe.model_copy(update={"schedule": longer, "optim": slower}), resume=run)
+    assert result.rows[1]["lr"] <= 1e-9, "a change that was allowed counts"
+    assert result.rows[0] == row
+    assert [json.loads(line)["epoch"] for line in run.metrics.read_text().splitlines()] == [1, 2]
+
+
+def test_a_second_ctrl_c_while_a_checkpoint_is_written_leaves_the_one_before(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe()
+    before: list[bytes] = []
+    real = torch.save
+
+    def save(content: object, file: IO[bytes]) -> None:
+        path = Path(file.name)
+        if path.name == "last.part" and (last := path.with_suffix(".pt")).exists():
+            before.append(last.read_bytes())
+            file.write(b"half")
+            raise KeyboardInterrupt
+        real(content, file)
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe)
+    weights_folder = recipe.run.folder / "toy" / "weights"
+    assert not list(weights_folder.glob("*.part"))
+    assert (weights_folder / "last.pt").read_bytes() == before[0]
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_its_batch_kept(
@@ -130,7 +180,7 @@ def test_mostly_start_weights_are_refused(make_recipe: MakeRecipe) -> None:
 def test_two_stages_go_back_to_the_best_weights(make_recipe: MakeRecipe) -> None:
     recipe = make_recipe(schedule={"epochs": 3, "refine_from": 0.334, "reload_best": True, "warmup_share": 0})
     result = train(recipe)
-    assert [r["epoch"] for r in result.rows] == [0, 1, 2]
+    assert [r["epoch"] for r in result.rows] == [1, 2, 3]
     assert (result.folder / "weights" / "stage1.pt").is_file()
 
 

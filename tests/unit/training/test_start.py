@@ -235,7 +235,7 @@ def test_early_stop_ends_a_run_that_can_be_looked_at(make_recipe: MakeRecipe) ->
     still = make_recipe(optim={"lr": 1e-12, "backbone_lr": 1e-12}, schedule={"epochs": 8, "early_stop": 1})
     listener = Notes()
     result = train(still, listener)
-    assert [r["epoch"] for r in result.rows] == [0, 1, 4]
+    assert [r["epoch"] for r in result.rows] == [1, 2, 5]
     assert len([n for n in listener.notes if "has not risen" in n]) == 2
     assert train(still, resume=RunDir(result.folder)).rows == result.rows, "nothing is left to do"
 

@@ -62,7 +62,9 @@ class Cuda:
         except RuntimeError as error:  # raised by cuda-python when it finds no driver library
             raise _no_gpu(str(error)) from error
         if self.index >= count:
-            raise MissingError(f"device cuda:{self.index} is not there: {count} GPUs", "use --device cuda:0")
+            raise MissingError(
+                f"device cuda:{self.index} is not there: CUDA sees {count}", "use --device cuda:0"
+            )
         self._checked(self._api.cudaSetDevice(self.index))
         self.facts = self._read_facts()
         self.stream = self._checked(self._api.cudaStreamCreate())

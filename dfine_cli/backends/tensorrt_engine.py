@@ -122,8 +122,9 @@ class Engine:
                 f"{self.file}: takes {', '.join(self.inputs)}, not {', '.join(arrays)}",
                 "use an engine of `dfine export`",
             )
-        for name, port in self.inputs.items():
-            array = np.ascontiguousarray(arrays[name], port.dtype)
+        cast = {name: np.ascontiguousarray(arrays[name], port.dtype) for name, port in self.inputs.items()}
+        for name, array in cast.items():
+            port = self.ports[name]
             self._check(port, array.shape)
             self._reserve(name, as_bytes(port.dtype, array.shape))
             if tuple(self._context.get_tensor_shape(name)) != array.shape:
@@ -132,7 +133,7 @@ class Engine:
             self.cuda.upload(array, self._buffers[name].address)
         for name in self.outputs:
             self._reserve(name, as_bytes(self.outputs[name].dtype, self._output_shape(name)))
-        self.cuda.sync()  # the arrays may go now
+        self.cuda.sync()  # the arrays must live until here
 
     def run(self) -> None:
         """Put one pass over what is loaded into the stream; nothing is copied and nothing waited for.

@@ -50,7 +50,7 @@ def compare(expected: Outputs, found: Outputs) -> Agreement:
             match = same[overlaps.argmax()]
             scores.append(abs(float(found["scores"][image, match]) - float(expected["scores"][image, row])))
             boxes.append(float(np.abs(found["boxes"][image, match] - box).max()))
-    return Agreement(compared, missed, max(scores), max(boxes))
+    return Agreement(compared, missed, float(np.max(scores)), float(np.max(boxes)))  # NaN stays NaN
 
 
 def require(agreement: Agreement, precision: str) -> None:

@@ -6,6 +6,7 @@ engine (``artefact.sidecar_of``) says what it was built on and which types its l
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from dataclasses import dataclass
@@ -282,4 +283,5 @@ def _write(out: Path, plan: bytes, described: Artefact) -> None:
         ) from error
     finally:
         for part in parts.values():
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)

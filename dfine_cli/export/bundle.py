@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 import dfine_cli
 from dfine_cli.artefact import Artefact, sidecar_of
+from dfine_cli.backends.onnx_backend import failures, first_line
 from dfine_cli.errors import DfineError, UsageError
 from dfine_cli.export.build_script import SAMPLE
 from dfine_cli.optional import need
@@ -126,15 +127,16 @@ def make_sample(
 
 
 def _expected(onnx: Path, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    runtime = need("onnxruntime", extra="export")
+    runtime = need("onnxruntime")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is in the exception
     try:
-        session = runtime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
         names = [port.name for port in session.get_outputs()]
         return dict(zip(names, session.run(names, arrays), strict=True))
-    except Exception as error:  # its exceptions have no parent of their own
-        reason = " ".join(str(error).split())[:300]
+    except failures(runtime) as error:
         raise DfineError(
-            f"{onnx}: ONNX Runtime cannot run it: {reason}", "export the checkpoint again"
+            f"{onnx}: ONNX Runtime cannot run it: {first_line(error)}", "export the checkpoint again"
         ) from error
 
 

@@ -60,7 +60,7 @@ class BuiltEngine(NamedTuple):
         known = self.artefact.runtime
         types = describe_layer_types(known["layer_types"]) or "types not told"
         lines = [
-            f"TensorRT {known['tensorrt']} on {known['gpu']}, {self.seconds:.0f} s, {known['bytes'] / 2**20:.1f} MB",
+            f"TensorRT {known['tensorrt']} on {known.get('gpu', 'a GPU that is not known')}, {self.seconds:.0f} s, {known['bytes'] / 2**20:.1f} MB",
             f"layers: {sum(known['layer_types'].values())} ({types})",
         ]
         if warnings := self.log.warnings:

@@ -43,7 +43,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
 }
 
 
-class cudaError_t(Enum):  # noqa: N801 - the real names
+class cudaError_t(Enum):
     cudaSuccess = 0
     cudaErrorInvalidValue = 1
     cudaErrorMemoryAllocation = 2
@@ -52,12 +52,12 @@ class cudaError_t(Enum):  # noqa: N801 - the real names
     cudaErrorIllegalAddress = 700
 
 
-class cudaMemcpyKind(Enum):  # noqa: N801
+class cudaMemcpyKind(Enum):
     cudaMemcpyHostToDevice = 1
     cudaMemcpyDeviceToHost = 2
 
 
-class cudaStreamCaptureMode(Enum):  # noqa: N801
+class cudaStreamCaptureMode(Enum):
     cudaStreamCaptureModeGlobal = 0
     cudaStreamCaptureModeThreadLocal = 1
 

@@ -16,14 +16,14 @@ BOXES = np.array([[0.1, 0.2, 0.3, 0.5], [0.4, 0.1, 0.9, 0.6], [0.0, 0.5, 0.5, 1.
 
 
 def describe(
-    batch: BatchRange = BatchRange(1, 1, 1), contract: Contract = "published", precision: str = "fp32"
+    batch: tuple[int, int, int] = (1, 1, 1), contract: Contract = "published", precision: str = "fp32"
 ) -> Artefact:
     return Artefact(
         name="dfine-n",
         size="n",
         contract=contract,
         input_size=SIZE,
-        batch=batch,
+        batch=BatchRange(*batch),
         classes={"names": ["red", "white", "other"], "category_ids": [3, 7, 9], "rule": "auto"},
         preprocessing={"size": list(SIZE)},
         precision=precision,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from tests.unit.tensorrt.fake_cuda import FakeGpu
@@ -123,7 +124,7 @@ class Parser:
     def parse_from_file(self, model: str) -> bool:
         try:
             graph = onnx.load(model)
-        except Exception:
+        except DecodeError:
             self._errors.append(ParserError(-1, "", "", "Failed to parse ONNX model from file"))
             return False
         for index, node in enumerate(graph.graph.node):

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from dfine_cli.artefact import BatchRange, read_sidecar
+from dfine_cli.artefact import read_sidecar
 from dfine_cli.backends.tensorrt_engine import open_plan
 from dfine_cli.errors import CheckError, DfineError, Interrupted, MissingError, UsageError
 from dfine_cli.export.tensorrt import BuildOptions, build_engine
@@ -78,7 +78,7 @@ def test_an_engine_in_another_precision_than_asked_is_not_kept(world, tmp_path):
 
 @pytest.mark.parametrize("contract", ["published", "end2end"])
 def test_the_profile_is_the_batch_of_the_description(world, tmp_path, contract):
-    artefact = graphs.describe(BatchRange(1, 4, 16), contract)
+    artefact = graphs.describe((1, 4, 16), contract)
     built = build(graphs.write(tmp_path / "model.onnx", artefact))
     header, _ = unpack(built.file.read_bytes())
     assert header["profile"]["images"] == [[b, 3, *graphs.SIZE] for b in (1, 4, 16)]
@@ -89,7 +89,7 @@ def test_the_profile_is_the_batch_of_the_description(world, tmp_path, contract):
 def test_an_open_graph_whose_sizes_are_open_too_is_refused(world, tmp_path):
     import onnx
 
-    file = graphs.write(tmp_path / "model.onnx", graphs.describe(BatchRange(1, 2, 4)))
+    file = graphs.write(tmp_path / "model.onnx", graphs.describe((1, 2, 4)))
     graph = onnx.load(file)
     graph.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
     onnx.save(graph, file)
@@ -98,15 +98,15 @@ def test_an_open_graph_whose_sizes_are_open_too_is_refused(world, tmp_path):
 
 
 def test_a_graph_of_another_batch_than_described_is_refused(world, onnx_file):
-    artefact = graphs.describe(BatchRange(1, 2, 4))
+    artefact = graphs.describe((1, 2, 4))
     with pytest.raises(DfineError, match="takes 1 images, its description says 1 to 4"):
         build_engine(onnx_file, artefact, onnx_file.with_suffix(".engine"))
 
 
 def test_a_profile_that_does_not_ascend_is_told(world, tmp_path):
-    file = graphs.write(tmp_path / "model.onnx", graphs.describe(BatchRange(1, 2, 4)))
+    file = graphs.write(tmp_path / "model.onnx", graphs.describe((1, 2, 4)))
     with pytest.raises(DfineError, match="refuses a profile of 4, 2 and 1") as failure:
-        build_engine(file, graphs.describe(BatchRange(4, 2, 1)), tmp_path / "model.engine")
+        build_engine(file, graphs.describe((4, 2, 1)), tmp_path / "model.engine")
     assert "--batch" in failure.value.hint
 
 
@@ -277,6 +277,7 @@ def test_an_engine_is_built_without_cuda_python_where_that_is_allowed(world, onn
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
     built = build(onnx_file, without_facts=True, workspace_mb=64)
     assert "gpu" not in built.artefact.runtime
+    assert "on a GPU that is not known" in built.summary()[0]
     with pytest.raises(UsageError, match="at least 1 MB"):
         build(onnx_file, without_facts=True, workspace_mb=0)
 

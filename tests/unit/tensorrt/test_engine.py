@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from dfine_cli.artefact import BatchRange, read_sidecar, sidecar_of
+from dfine_cli.artefact import read_sidecar, sidecar_of
 from dfine_cli.backends.cuda import Cuda
 from dfine_cli.backends.tensorrt_engine import open_plan
 from dfine_cli.errors import DfineError, MissingError, UsageError
@@ -28,7 +28,7 @@ def inputs(count, seed=0):
 
 @pytest.fixture
 def onnx_file(tmp_path):
-    return graphs.write(tmp_path / "model.onnx", graphs.describe(BatchRange(1, 2, 4)))
+    return graphs.write(tmp_path / "model.onnx", graphs.describe((1, 2, 4)))
 
 
 @pytest.fixture

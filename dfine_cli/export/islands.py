@@ -69,10 +69,8 @@ def _is_bias(graph: Graph, node: NodeProto) -> bool:
 
 def _is_expectation(graph: Graph, node: NodeProto) -> bool:
     """Whether a matrix product is that of probabilities with the fixed offsets of their bins."""
-    return graph.has_weights(node) and _comes_from_softmax(graph, node)
-
-
-def _comes_from_softmax(graph: Graph, node: NodeProto) -> bool:
+    if node.op_type not in WEIGHTED or not any(name in graph.constants for name in node.input):
+        return False
     maker = graph.maker.get(node.input[0])
     while maker is not None and maker.op_type in MOVES_ONLY:
         maker = graph.maker.get(maker.input[0])
@@ -98,6 +96,7 @@ def _quality_head(graph: Graph) -> Iterator[NodeProto]:
         found = list(_follow(graph, choice.output[0]))
         if any(graph.has_weights(node) for node in found):
             yield choice
+            yield from _leads_to(graph, [choice.input[0]])
             yield from found
 
 

@@ -192,7 +192,13 @@ class Engine:
             )
 
     def _output_shape(self, name: str) -> Shape:
-        return tuple(self._context.get_tensor_shape(name))
+        shape = tuple(self._context.get_tensor_shape(name))
+        if -1 in shape:
+            raise DfineError(
+                f"{self.file}: the shape of {name} is known only after a pass: {_by(shape)}",
+                "use an engine of `dfine export`, which always gives the same number of detections",
+            )
+        return shape
 
     def _reserve(self, name: str, size: int) -> None:
         """A buffer of at least ``size`` bytes, known to the engine as ``name``."""
@@ -233,12 +239,19 @@ def open_plan(file: Path, device: str = "auto") -> Engine:
     """
     trt = import_tensorrt()
     cuda = Cuda(device)
+    try:
+        return _open_on(cuda, file, trt)
+    except BaseException:
+        cuda.close()
+        raise
+
+
+def _open_on(cuda: Cuda, file: Path, trt: ModuleType) -> Engine:
     artefact = read_sidecar(file)
     data = file.read_bytes()
     refuse_foreign(file, len(data), artefact, trt.__version__, cuda.facts)
     log = Log()
-    runtime = start(trt.Runtime, listen(trt, log), log)
-    plan = runtime.deserialize_cuda_engine(data)
+    plan = start(trt.Runtime, listen(trt, log), log).deserialize_cuda_engine(data)
     if plan is None:
         raise explain_refusal(file, log, trt.__version__, cuda.facts)
     return Engine(file, plan, cuda, trt, log, artefact)

@@ -18,12 +18,17 @@ from dfine_cli.artefact import Artefact, sidecar_of
 from dfine_cli.backends.cuda import Cuda, GpuFacts, is_installed
 from dfine_cli.backends.engine_layers import count_layer_types, describe_layer_types
 from dfine_cli.backends.engine_origin import describe_origin
-from dfine_cli.backends.tensorrt_log import Log, import_tensorrt, listen, start
+from dfine_cli.backends.tensorrt_log import Line, Log, import_tensorrt, listen, start
 from dfine_cli.errors import CheckError, DfineError, MissingError, UsageError
 from dfine_cli.export.build_progress import OnStep, watch_build
 from dfine_cli.export.timing_cache import TimingCache
 
 CARRY: Final = "or --bundle DIR, which writes all that a machine with TensorRT and a GPU needs to build it"
+GRID_SAMPLE: Final = (
+    "TensorRT 10.13, 10.14 and 11.1 were seen to compute it wrongly, at a cost of 10 AP; compare the AP of the engine, "
+    "or export with Gather in its place (--sampling gather)"
+)
+"""What is known of an operator that builds without complaint."""
 NEEDED_TYPE: Final = {"fp16": "fp16", "int8": "int8"}
 """Precision that was asked for, and the type that some layer must then be of."""
 
@@ -60,7 +65,8 @@ class BuiltEngine(NamedTuple):
         known = self.artefact.runtime
         types = describe_layer_types(known["layer_types"]) or "types not told"
         lines = [
-            f"TensorRT {known['tensorrt']} on {known.get('gpu', 'a GPU that is not known')}, {self.seconds:.0f} s, {known['bytes'] / 2**20:.1f} MB",
+            f"TensorRT {known['tensorrt']} on {known.get('gpu', 'a GPU that is not known')}, "
+            f"{self.seconds:.0f} s, {known['bytes'] / 2**20:.1f} MB",
             f"layers: {sum(known['layer_types'].values())} ({types})",
         ]
         if warnings := self.log.warnings:
@@ -97,8 +103,9 @@ def build_engine(
     except MissingError as error:
         raise MissingError(error.message, f"{error.hint}; {CARRY}") from error
     _check_workspace(options.workspace_mb, gpu)
-    started = time.monotonic()
     log, log_file = Log(), out.with_name(f"{out.name}.log")
+    _open_place(out, log, log_file)
+    started = time.monotonic()
     try:
         plan = _build(trt, onnx, artefact, log, options, gpu, on_step)
         seconds = time.monotonic() - started
@@ -116,9 +123,25 @@ def build_engine(
     return BuiltEngine(out, described, log, log_file, seconds)
 
 
+def _open_place(out: Path, log: Log, log_file: Path) -> None:
+    """See that the engine can be written before minutes are spent on it."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        log.write(log_file)
+    except OSError as error:
+        raise DfineError(
+            f"{out}: cannot be written: {error.strerror}", "choose another place with --out"
+        ) from error
+
+
 def _facts(options: BuildOptions) -> GpuFacts | None:
     """What is known of the GPU, which becomes the current one of this thread."""
     if options.without_facts and not is_installed():
+        if options.device not in ("auto", "cuda", "cuda:0"):
+            raise MissingError(
+                f"--device {options.device} needs cuda-python, which is not installed",
+                "pip install cuda-python, or say it by CUDA_VISIBLE_DEVICES",
+            )
         return None
     cuda = Cuda(options.device)
     cuda.close()
@@ -151,6 +174,7 @@ def _build(
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(onnx)):
         raise _refused(onnx, parser, trt.__version__, log)
+    _warn_of_grid_sample(trt, network, log)
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else the inspector tells no types
     if options.workspace_mb is not None:
@@ -169,6 +193,12 @@ def _build(
     if cache is not None:
         cache.save(config)
     return bytes(plan)
+
+
+def _warn_of_grid_sample(trt: ModuleType, network: Any, log: Log) -> None:
+    layers = (network.get_layer(index) for index in range(network.num_layers))
+    if count := sum(layer.type == trt.LayerType.GRID_SAMPLE for layer in layers):
+        log.lines.insert(0, Line("WARNING", f"{count} layers of the graph are GridSample: {GRID_SAMPLE}"))
 
 
 def _add_profile(builder: Any, config: Any, network: Any, artefact: Artefact, onnx: Path) -> None:
@@ -241,7 +271,7 @@ def _failed(onnx: Path, log: Log) -> DfineError:
     for pattern, what, hint in _FAILURES:
         if found := log.find(pattern):
             return DfineError(f"{onnx}: no engine: {what}: {' '.join(found.string.split())[:300]}", hint)
-    return DfineError(f"{onnx}: TensorRT built no engine: {reason}", "see the log beside the engine's place")
+    return DfineError(f"{onnx}: TensorRT built no engine: {reason}", "see the `.engine.log` that was written")
 
 
 def _inspect(trt: ModuleType, plan: bytes, artefact: Artefact, log: Log) -> dict[str, int]:

@@ -85,11 +85,26 @@ class Tensor:
         self.name, self.shape = name, Dims(shape)
 
 
+class Layer:
+    """A layer; all operators but one are called identities here, since nobody asks."""
+
+    def __init__(self, world: World, operator: str) -> None:
+        types = world.trt.LayerType
+        self.type = types.GRID_SAMPLE if operator == "GridSample" else types.IDENTITY
+
+
 class Network:
-    def __init__(self, flags: int) -> None:
-        self.flags = flags
+    def __init__(self, world: World, flags: int) -> None:
+        self._world, self.flags = world, flags
         self.graph: onnx.ModelProto | None = None
         self.inputs: list[Tensor] = []
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.graph.graph.node)
+
+    def get_layer(self, index: int) -> Layer:
+        return Layer(self._world, self.graph.graph.node[index].op_type)
 
     @property
     def num_inputs(self) -> int:
@@ -203,7 +218,7 @@ class Builder:
         self._world, self._logger = world, started(world, logger)
 
     def create_network(self, flags: int) -> Network:
-        return Network(flags)
+        return Network(self._world, flags)
 
     def create_builder_config(self) -> Config:
         return Config(self._world)
@@ -442,6 +457,7 @@ SIMULATED: dict[str, type] = {
     "Builder": Builder,
     "INetworkDefinition": Network,
     "ITensor": Tensor,
+    "ILayer": Layer,
     "OnnxParser": Parser,
     "ParserError": ParserError,
     "IBuilderConfig": Config,

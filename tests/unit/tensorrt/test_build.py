@@ -280,12 +280,27 @@ def test_an_engine_is_built_without_cuda_python_where_that_is_allowed(world, onn
     assert "on a GPU that is not known" in built.summary()[0]
     with pytest.raises(UsageError, match="at least 1 MB"):
         build(onnx_file, without_facts=True, workspace_mb=0)
+    with pytest.raises(MissingError, match="--device cuda:1 needs cuda-python"):
+        build(onnx_file, without_facts=True, device="cuda:1")
 
 
 def test_a_place_that_cannot_be_written_is_told(world, onnx_file, tmp_path):
     (tmp_path / "model.engine.part").mkdir()
     with pytest.raises(DfineError, match="cannot be written"):
         build(onnx_file)
+    assert not (tmp_path / "model.engine.json").exists()
+
+
+def test_a_place_that_cannot_be_made_is_told_before_the_build(world, onnx_file, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DfineError, match="cannot be written"):
+        build_engine(onnx_file, graphs.describe(), tmp_path / "file" / "model.engine")
+    assert world.timings == 0
+
+
+def test_folders_on_the_way_are_made(world, onnx_file, tmp_path):
+    out = tmp_path / "a" / "b" / "model.engine"
+    assert build_engine(onnx_file, graphs.describe(), out).file == out
 
 
 def test_the_engine_says_what_onnx_runtime_says(world, onnx_file):

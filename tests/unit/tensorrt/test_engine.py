@@ -144,7 +144,7 @@ def test_an_engine_without_description_runs(file, reference):
 
 
 @pytest.mark.parametrize("described", [True, False])
-def test_a_truncated_engine(file, described):
+def test_a_truncated_engine(world, file, described):
     data = file.read_bytes()
     file.write_bytes(data[: len(data) // 2])
     if not described:
@@ -153,6 +153,7 @@ def test_a_truncated_engine(file, described):
         open_plan(file)
     assert "model.engine" in failure.value.message and "copy it again" in failure.value.hint
     assert (f"{len(data):,}" in failure.value.message) == described
+    assert world.gpu.open == {}  # nothing of the GPU is held
 
 
 def test_an_empty_file_and_a_file_of_something_else(file):
@@ -219,6 +220,22 @@ def test_a_gpu_without_memory_for_a_batch(world, file):
 def test_a_pass_that_tensorrt_refuses(file):
     with pytest.raises(DfineError, match=r"TensorRT refuses a pass: .*enqueueV3"):
         open_plan(file).run()  # nothing was loaded
+
+
+def test_an_engine_whose_number_of_detections_is_not_fixed(world, tmp_path):
+    import onnx
+
+    onnx_file = graphs.write(tmp_path / "model.onnx", graphs.describe((1, 2, 4)))
+    graph = onnx.load(onnx_file)
+    for port in graph.graph.output:
+        port.type.tensor_type.shape.dim[1].dim_param = "found"
+    del graph.graph.value_info[:]
+    onnx.save(graph, onnx_file)
+    file = build_engine(onnx_file, read_sidecar(onnx_file), tmp_path / "model.engine").file
+    engine = open_plan(file)
+    engine.plan._sim._symbols["scores"] = ["batch", "found"]
+    with pytest.raises(DfineError, match="the shape of scores is known only after a pass"):
+        engine.load(inputs(1))
 
 
 def test_a_gpu_that_fails(world, file):

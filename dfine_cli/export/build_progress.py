@@ -40,7 +40,7 @@ def watch_build(trt: ModuleType, on_step: OnStep | None) -> Iterator[Any]:
     if monitor.failure is not None:
         raise monitor.failure
     if monitor.stopped:
-        raise Interrupted("stopped while the engine was built", "nothing was written")
+        raise Interrupted("stopped while the engine was built", "no engine was written")
 
 
 def _monitor(trt: ModuleType, on_step: OnStep) -> Any:

@@ -47,6 +47,8 @@ def write_bundle(
     folder: Path,
     images: NDArray[np.uint8] | None = None,
     sizes: Sequence[Size] | None = None,
+    *,
+    name: str | None = None,
 ) -> Path:
     """Write the folder; it is there whole or not at all.
 
@@ -57,6 +59,7 @@ def write_bundle(
         images: [N, 3, H, W] RGB of the sample, as ``data.preprocess.resize`` makes them; real ones show most. As many
             as ``artefact.batch.usual`` are used, again from the first if there are fewer; None for a drawn pattern.
         sizes: (height, width) of each original in pixels; None for that of the input.
+        name: What the graph is called there; None for the name of ``onnx``.
 
     Returns:
         ``folder``.
@@ -65,13 +68,12 @@ def write_bundle(
         UsageError: ``folder`` has something in it.
         DfineError: It cannot be written, or ONNX Runtime cannot run the graph.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder}: is there already and not empty", "choose another folder for --bundle")
+    check_folder(folder)
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)
-        _fill(part, onnx, artefact, images, sizes)
+        _fill(part, onnx, name or onnx.name, artefact, make_sample(onnx, artefact, images, sizes))
         if folder.exists():
             folder.rmdir()
         part.rename(folder)
@@ -82,24 +84,28 @@ def write_bundle(
     return folder
 
 
-def _fill(
-    folder: Path,
-    onnx: Path,
-    artefact: Artefact,
-    images: NDArray[np.uint8] | None,
-    sizes: Sequence[Size] | None,
-) -> None:
-    shutil.copyfile(onnx, folder / onnx.name)
-    sidecar_of(folder / onnx.name).write_text(artefact.to_json(), encoding="utf-8")
-    np.savez_compressed(folder / SAMPLE, allow_pickle=False, **make_sample(onnx, artefact, images, sizes))
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that has something in it.
+
+    Raises:
+        UsageError: It has, or it is a file.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder}: is there already and not empty", "choose another folder for --bundle")
+
+
+def _fill(folder: Path, onnx: Path, name: str, artefact: Artefact, sample: dict[str, NDArray[Any]]) -> None:
+    shutil.copyfile(onnx, folder / name)
+    sidecar_of(folder / name).write_text(artefact.to_json(), encoding="utf-8")
+    np.savez_compressed(folder / SAMPLE, allow_pickle=False, **sample)
     package = Path(dfine_cli.__file__).parent
-    for name in CARRIED:
-        target = folder / "dfine_cli" / name
+    for module in CARRIED:
+        target = folder / "dfine_cli" / module
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(package / name, target)
+        shutil.copyfile(package / module, target)
     shutil.copyfile(package / SCRIPT, folder / "build.py")
-    (folder / COMMANDS).write_text(trtexec_script(onnx.name, artefact), encoding="utf-8")
-    (folder / README).write_text(_readme(onnx.name, artefact), encoding="utf-8")
+    (folder / COMMANDS).write_text(trtexec_script(name, artefact), encoding="utf-8")
+    (folder / README).write_text(_readme(name, artefact), encoding="utf-8")
 
 
 def make_sample(

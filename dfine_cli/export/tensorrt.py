@@ -41,12 +41,14 @@ class BuildOptions:
         device: ``auto``, ``cuda`` or ``cuda:1``: the GPU it is for.
         workspace_mb: The most memory that a layer may use for itself while it runs; None for all of the GPU.
         cache_folder: Where measured times of layers are kept, so that the next build is quicker; None for nowhere.
+        log_file: Where the log goes; None for beside the engine.
         without_facts: Build where cuda-python is missing, too; the description then does not name the GPU.
     """
 
     device: str = "auto"
     workspace_mb: int | None = None
     cache_folder: Path | None = None
+    log_file: Path | None = None
     without_facts: bool = False
 
 
@@ -98,18 +100,17 @@ def build_engine(
         Interrupted: The user pressed Ctrl-C.
     """
     options = options or BuildOptions()
-    try:
-        trt, gpu = import_tensorrt(), _facts(options)
-    except MissingError as error:
-        raise MissingError(error.message, f"{error.hint}; {CARRY}") from error
-    _check_workspace(options.workspace_mb, gpu)
-    log, log_file = Log(), out.with_name(f"{out.name}.log")
+    trt, gpu = require_machine(options)
+    log, log_file = Log(), options.log_file or out.with_name(f"{out.name}.log")
     _open_place(out, log, log_file)
     started = time.monotonic()
     try:
         plan = _build(trt, onnx, artefact, log, options, gpu, on_step)
         seconds = time.monotonic() - started
         types = _inspect(trt, plan, artefact, log)
+    except DfineError as error:
+        error.hint = f"{error.hint}; log: {log_file}"
+        raise
     finally:
         log.write(log_file)
     runtime = {
@@ -121,6 +122,21 @@ def build_engine(
     described = dataclasses.replace(artefact, runtime={**artefact.runtime, **runtime})
     _write(out, plan, described)
     return BuiltEngine(out, described, log, log_file, seconds)
+
+
+def require_machine(options: BuildOptions) -> tuple[ModuleType, GpuFacts | None]:
+    """The module ``tensorrt``, and the GPU as far as it is known.
+
+    Raises:
+        MissingError: TensorRT, cuda-python, the driver or the GPU is not there; the hint names ``--bundle``.
+        UsageError: ``options`` make no sense on this GPU.
+    """
+    try:
+        trt, gpu = import_tensorrt(), _facts(options)
+    except MissingError as error:
+        raise MissingError(error.message, f"{error.hint}; {CARRY}") from error
+    _check_workspace(options.workspace_mb, gpu)
+    return trt, gpu
 
 
 def _open_place(out: Path, log: Log, log_file: Path) -> None:
@@ -271,7 +287,9 @@ def _failed(onnx: Path, log: Log) -> DfineError:
     for pattern, what, hint in _FAILURES:
         if found := log.find(pattern):
             return DfineError(f"{onnx}: no engine: {what}: {' '.join(found.string.split())[:300]}", hint)
-    return DfineError(f"{onnx}: TensorRT built no engine: {reason}", "see the `.engine.log` that was written")
+    return DfineError(
+        f"{onnx}: TensorRT built no engine: {reason}", "try another --opset, or a newer TensorRT"
+    )
 
 
 def _inspect(trt: ModuleType, plan: bytes, artefact: Artefact, log: Log) -> dict[str, int]:

@@ -166,7 +166,23 @@ def _write_pairs(model: ModelProto, chosen: list[str], reader: _Reader) -> Model
             calibrate_method=CalibrationMethod.MinMax,
             extra_options=_OPTIONS,
         )
-        return onnx.load(file)
+        quantised = onnx.load(file)
+    _spare_others(quantised)
+    return quantised
+
+
+def _spare_others(model: ModelProto) -> None:
+    """Let what is no convolution read what was there before: the quantiser gives its rounded form to everyone."""
+    pairs = {node.output[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    quantised = {
+        node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"
+    }
+    before = {name: quantised[pair.input[0]] for name, pair in pairs.items() if pair.input[0] in quantised}
+    for node in model.graph.node:
+        if node.op_type == "Conv" and node.input[1] in pairs:
+            continue
+        for index, name in enumerate(node.input):
+            node.input[index] = before.get(name, name)
 
 
 class _Reader(CalibrationDataReader):

@@ -153,6 +153,11 @@ class Engine:
         self.cuda.sync()
         self._graph = self.cuda.capture(self.run)
 
+    @property
+    def is_captured(self) -> bool:
+        """Whether ``run`` launches a graph."""
+        return self._graph is not None
+
     def read(self) -> dict[str, NDArray[Any]]:
         """The outputs of the last pass in the memory of the host."""
         found = {}

@@ -68,6 +68,8 @@ class Engine:
         self.trt = trt
         self.log = log
         self.artefact = artefact
+        self.origin: tuple[Any, ...] = ()
+        """What must outlive the engine."""
         self._free_mb = cuda.free_memory_mb()
         self._buffers: dict[str, _Buffer] = {}
         self._graph: Graph | None = None
@@ -256,10 +258,14 @@ def _open_on(cuda: Cuda, file: Path, trt: ModuleType) -> Engine:
     data = file.read_bytes()
     refuse_foreign(file, len(data), artefact, trt.__version__, cuda.facts)
     log = Log()
-    plan = start(trt.Runtime, listen(trt, log), log).deserialize_cuda_engine(data)
+    logger = listen(trt, log)
+    runtime = start(trt.Runtime, logger, log)
+    plan = runtime.deserialize_cuda_engine(data)
     if plan is None:
         raise explain_refusal(file, log, trt.__version__, cuda.facts)
-    return Engine(file, plan, cuda, trt, log, artefact)
+    engine = Engine(file, plan, cuda, trt, log, artefact)
+    engine.origin = (runtime, logger)
+    return engine
 
 
 def _by(shape: Shape) -> str:

@@ -47,7 +47,7 @@ def command(
     split: Annotated[Split, typer.Option(help="Which part of the dataset.")] = Split.VAL,
     images: Annotated[Path | None, typer.Option(help="Folder of the images, if DATA is a JSON file.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images in one pass.")] = 16,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Threads that read images.")] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -68,7 +68,7 @@ def command(
     try:
         if shown is None:
             shown = _detect(source, data, split, images, batch, workers, device, report)
-        chosen, reason = (threshold, "given") if threshold is not None else best_threshold(shown, weights)
+        chosen, reason = (threshold, "given") if threshold is not None else best_threshold(shown)
         if to is Target.HTML:
             page, unread = write_gallery(shown, out, source.absolute().name, chosen, report)
             written = [page]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dfine_cli import checkpoint_format as keys
 from dfine_cli.backends.detector import Detector
-from dfine_cli.backends.torch_backend import read_checkpoint
 from dfine_cli.data.coco import Annotations, CocoDataset, CocoFile, CocoImage
 from dfine_cli.data.layout import SplitFiles
 from dfine_cli.errors import UsageError
@@ -40,6 +38,8 @@ class Shown(NamedTuple):
     """File name of each image, in the order of ``Truth.image_ids``."""
     judged: bool
     """Whether there is ground truth to judge detections by."""
+    operating_point: dict[str, Any] | None = None
+    """What an evaluation stored with the model (``checkpoint_format.OPERATING_POINT``)."""
 
     def of_image(self, image: int) -> NDArray[np.int64]:
         """Detections of an image, best first."""
@@ -66,7 +66,8 @@ def show_detector(
 ) -> Shown:
     """What a detector finds on a dataset; the arguments and errors are those of ``score_detector``."""
     scored = score_detector(detector, files, batch=batch, workers=workers, on_progress=on_progress)
-    return _on_dataset(read_truth(files.json), to_columns(scored.results), files)
+    shown = _on_dataset(read_truth(files.json), to_columns(scored.results), files)
+    return shown._replace(operating_point=detector.operating_point)
 
 
 def show_pictures(
@@ -78,7 +79,7 @@ def show_pictures(
         detector: What finds objects.
         place: An image, or a folder of images.
         batch: Images in one pass.
-        workers: Processes that read images; 0 reads them here.
+        workers: Threads that read images; 0 reads them here.
         on_progress: Told after each pass how far it is.
 
     Raises:
@@ -106,7 +107,11 @@ def show_pictures(
         }
     )
     return Shown(
-        match_results(truth, results, MAX_DETS), ImageFolder(names, folder, folder), tuple(names), False
+        match_results(truth, results, MAX_DETS),
+        ImageFolder(names, folder, folder),
+        tuple(names),
+        judged=False,
+        operating_point=detector.operating_point,
     )
 
 
@@ -130,17 +135,10 @@ def find_pictures(place: Path) -> tuple[Path, list[str]]:
     return place, names
 
 
-def best_threshold(shown: Shown, checkpoint: Path | None) -> tuple[float, str]:
-    """The score from which detections are shown, and why it is this one.
-
-    Args:
-        shown: Images with detections.
-        checkpoint: The file of the model, which may hold the threshold of an evaluation.
-    """
-    if checkpoint is not None and checkpoint.suffix in (".pt", ".pth"):
-        point = read_checkpoint(checkpoint).get(keys.OPERATING_POINT)
-        if point is not None:
-            return float(point["threshold"]), "stored in the checkpoint by an evaluation"
+def best_threshold(shown: Shown) -> tuple[float, str]:
+    """The score from which detections are shown, and why it is this one."""
+    if shown.operating_point is not None:
+        return float(shown.operating_point["threshold"]), "stored with the model by an evaluation"
     best = sweep(shown.matching).best if shown.judged else None
     return (best.threshold, "the best F1 on this data") if best else (USUAL_THRESHOLD, "a usual value")
 

@@ -32,8 +32,8 @@ MAY_IMPORT = {  # layer: what it may import beside itself; a dotted entry is one
     "evaluation": LEAF | {"data", "backends"},
     "training": LEAF
     | {"config", "model", "data", "losses", "evaluation", "visualize", "zoo", "backends.torch_backend"},
-    "export": LEAF | {"model", "backends", "evaluation"},
-    "bench": LEAF | {"backends", "model", "data.preprocess", "data.classes"},
+    "export": LEAF | {"model", "backends", "evaluation", "data", "zoo"},
+    "bench": LEAF | {"backends", "model", "data.preprocess", "data.classes", "export"},
     "visualize": LEAF | {"data", "backends", "evaluation"},
     "survey": LEAF | {"config", "data"},
     "demo": LEAF | {"backends", "config", "data", "evaluation", "survey", "training", "visualize"},

@@ -1,0 +1,169 @@
+"""What ``dfine visualize`` can make: one function for each value of ``--to``, from a request to what was made."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfine_cli.cli.console import StatusLine
+from dfine_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from dfine_cli.cli.eval import Split
+    from dfine_cli.visualize.source import Shown
+
+
+class Target(str, Enum):
+    """What is made."""
+
+    IMAGES = "images"
+    HTML = "html"
+
+
+@dataclass(frozen=True)
+class Request:
+    """The words and options of one call."""
+
+    source: Path
+    """A checkpoint, run folder, artefact or results file; a name of the zoo is already the file behind it."""
+    data: str | None
+    """What it is shown on: a path, or the address of a stream or camera."""
+    out: Path | None
+    """None where each kind of output has its usual place."""
+    threshold: float | None
+    split: "Split"
+    images: Path | None
+    batch: int | None
+    workers: int
+    device: str
+
+    @property
+    def is_results(self) -> bool:
+        """Whether the source is a file of COCO results rather than a model."""
+        return self.source.suffix == ".json"
+
+
+@dataclass(frozen=True)
+class Made:
+    """What came out."""
+
+    line: str
+    """The result, for stdout."""
+    values: dict[str, Any]
+    """The same for ``--json``."""
+    notes: list[str] = field(default_factory=list)
+    """What should be known about it."""
+
+
+def make_images(request: Request) -> Made:
+    """One picture per image."""
+    from dfine_cli.visualize.pictures import write_pictures
+
+    out = request.out or Path("pictures")
+    with counted("images") as report:
+        shown, threshold, reason = show(request, report)
+        written, unread = write_pictures(shown, out, threshold, report)
+    return _made(f"{out}: {len(written)} pictures", shown, out, written, unread, threshold, reason)
+
+
+def make_html(request: Request) -> Made:
+    """A page that filters images and boxes."""
+    from dfine_cli.visualize.gallery import write_gallery
+
+    out = request.out or Path("pictures")
+    with counted("images") as report:
+        shown, threshold, reason = show(request, report)
+        page, unread = write_gallery(shown, out, request.source.absolute().name, threshold, report)
+    return _made(str(page), shown, out, [page], unread, threshold, reason)
+
+
+OUTPUTS: dict[Target, Callable[[Request], Made]] = {Target.IMAGES: make_images, Target.HTML: make_html}
+"""Each kind of output and what makes it."""
+
+
+@contextmanager
+def counted(noun: str) -> Iterator[Callable[[int, int], None]]:
+    """A status with a rate; call what it gives with how many are done, and of how many (0: nobody knows)."""
+    status, started = StatusLine(), time.monotonic()
+    last = 0
+
+    def report(done: int, total: int) -> None:
+        nonlocal started, last
+        if done < last:  # the next part of the work counts anew
+            started = time.monotonic()
+        last = done
+        rate = done / max(time.monotonic() - started, 1e-9)
+        status.update(f"{done}{f'/{total}' if total else ''} {noun}, {rate:.1f}/s")
+
+    try:
+        yield report
+    finally:
+        status.close()
+
+
+def show(request: Request, report: Callable[[int, int], None]) -> "tuple[Shown, float, str]":
+    """What is to be seen, the lowest score that is shown, and why it is this one.
+
+    Raises:
+        UsageError: Nothing says which data it is, or the data is none.
+        DfineError: Model, results or data cannot be read.
+    """
+    from dfine_cli.backends.detector import find_weights
+    from dfine_cli.visualize.source import best_threshold
+
+    weights = None if request.is_results else find_weights(request.source)
+    shown = _results_shown(request) if weights is None else _detected(request, report)
+    if request.threshold is not None:
+        return shown, request.threshold, "given"
+    return shown, *best_threshold(shown, weights)
+
+
+def _results_shown(request: Request) -> "Shown":
+    from dfine_cli.cli.eval import find_data
+    from dfine_cli.visualize.source import show_results
+
+    if request.data is None:
+        raise UsageError(
+            "a results file does not say which data it is for", f"dfine visualize {request.source} DATA"
+        )
+    return show_results(request.source, find_data(Path(request.data), request.split, request.images))
+
+
+def _detected(request: Request, report: Callable[[int, int], None]) -> "Shown":
+    """Run a model over a dataset, or over images without ground truth."""
+    from dfine_cli.backends.detector import open_detector
+    from dfine_cli.cli.eval import find_data
+    from dfine_cli.visualize.source import PICTURES, show_detector, show_pictures
+
+    place = None if request.data is None else Path(request.data)
+    is_picture = place is not None and place.suffix.lower() in PICTURES
+    plain = place is not None and (is_picture or (place.is_dir() and not _is_dataset(place)))
+    detector = open_detector(request.source, request.device)
+    how = {"batch": request.batch or 16, "workers": request.workers}
+    if plain and place is not None:
+        return show_pictures(detector, place, **how, on_progress=report)
+    files = find_data(place or request.source, request.split, request.images)
+    return show_detector(detector, files, **how, on_progress=report)
+
+
+def _is_dataset(folder: Path) -> bool:
+    """Whether a folder holds annotations or a config, rather than only images."""
+    return any(True for pattern in ("*.json", "*/*.json", "recipe.yaml") for _ in folder.glob(pattern))
+
+
+def _made(
+    line: str, shown: "Shown", out: Path, files: list[Path], unread: int, threshold: float, reason: str
+) -> Made:
+    values = {
+        "out": str(out),
+        "images": len(shown.names),
+        "unread": unread,
+        "files": [str(path) for path in files],
+        "threshold": threshold,
+        "threshold_is": reason,
+    }
+    notes = [f"{unread} of {len(shown.names)} images could not be read"] if unread else []
+    return Made(line, values, notes)

@@ -35,6 +35,8 @@ class Request:
     """Most frames of a video."""
     seconds: float | None = None
     """Longest time of a video."""
+    object: int | None = None
+    """The detection to look at, by its place among those of an image; 1 is the best."""
     force: bool = False
     """Whether a file that is there may be replaced."""
 

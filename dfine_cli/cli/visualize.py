@@ -10,6 +10,7 @@ import typer
 from dfine_cli.cli.console import print_json, print_out, say
 from dfine_cli.cli.downloads import local_weights
 from dfine_cli.cli.eval import Split
+from dfine_cli.cli.fdr import make_fdr
 from dfine_cli.cli.options import ForceOption, JsonOption
 from dfine_cli.cli.outputs import Made, Request, make_html, make_images
 from dfine_cli.cli.video import make_video
@@ -21,12 +22,14 @@ class Target(str, Enum):
     IMAGES = "images"
     HTML = "html"
     VIDEO = "video"
+    FDR = "fdr"
 
 
 OUTPUTS: dict[Target, Callable[[Request], Made]] = {
     Target.IMAGES: make_images,
     Target.HTML: make_html,
     Target.VIDEO: make_video,
+    Target.FDR: make_fdr,
 }
 """What makes each of them."""
 
@@ -49,7 +52,10 @@ def command(
     ] = None,
     to: Annotated[
         Target,
-        typer.Option(help="Pictures with boxes, a page that filters them, or a video with boxes."),
+        typer.Option(
+            help="Pictures with boxes, a page that filters them, a video with boxes, or the edge distributions "
+            "of a box layer by layer."
+        ),
     ] = Target.IMAGES,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where it goes. Default: pictures.")] = None,
     threshold: Annotated[
@@ -69,6 +75,12 @@ def command(
     seconds: Annotated[
         float | None, typer.Option(min=0.001, help="Longest time of a video or stream.")
     ] = None,
+    number: Annotated[
+        int | None,
+        typer.Option(
+            "--object", min=1, help="For fdr: this detection of an image, 1 the best. Default: the best 3."
+        ),
+    ] = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -85,6 +97,7 @@ def command(
         device=device,
         frames=frames,
         seconds=seconds,
+        object=number,
         force=force,
     )
     made = OUTPUTS[to](request)

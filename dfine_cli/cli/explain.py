@@ -117,6 +117,7 @@ def store_point(checkpoint: Path, explained: "Explained", files: "SplitFiles") -
 
     swept = explained.analysis.thresholds
     if swept.best is None:
+        say("note: no detection is right, so there is no best threshold to store in the checkpoint")
         return None
     classes = [point.threshold if point else None for point in swept.class_best]
     store_operating_point(

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfine_cli.cli.outputs import Made, Request, counted
+from dfine_cli.cli.outputs import Made, Request, counted, folder_for
 from dfine_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def make_fdr(request: Request) -> Made:
     if request.data is None:
         raise UsageError("give the image to look at", f"dfine visualize {request.source} IMAGE --to fdr")
     folder, names = find_pictures(Path(request.data))
+    out = folder_for(request, "fdr")
     detector = _open(request)
-    out = request.out or Path("fdr")
     files: list[Path] = []
     notes: list[str] = []
     with counted("images") as report:

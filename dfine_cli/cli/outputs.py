@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfine_cli.cli.console import StatusLine
+from dfine_cli.cli.options import check_place
 from dfine_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from dfine_cli.cli.eval import Split
     from dfine_cli.visualize.source import Shown
+
+ANNOTATIONS = (".json", ".yaml", ".yml")
+"""Suffixes of files that name images."""
 
 
 @dataclass(frozen=True)
@@ -60,24 +64,46 @@ class Made:
 
 def make_images(request: Request) -> Made:
     """One picture per image."""
-    from dfine_cli.visualize.pictures import write_pictures
+    from dfine_cli.visualize.pictures import WRITTEN, write_pictures
+    from dfine_cli.visualize.source import PICTURES
 
     out = request.out or Path("pictures")
+    check_place("--out", out)
+    if (
+        out.suffix.lower() in WRITTEN
+        and Path(request.data or "").suffix.lower() not in PICTURES
+        and not out.is_dir()
+    ):
+        raise UsageError(f"--out {out}: is one file, for many images", "give a folder")
     with counted("images") as report:
         shown, threshold, reason = show(request, report)
         written, unread = write_pictures(shown, out, threshold, report)
-    return _made(f"{out}: {len(written)} pictures", shown, out, written, unread, threshold, reason)
+    line = str(out) if written == [out] else f"{out}: {len(written)} pictures"
+    return _made(line, shown, out, written, unread, threshold, reason)
 
 
 def make_html(request: Request) -> Made:
     """A page that filters images and boxes."""
     from dfine_cli.visualize.gallery import write_gallery
 
-    out = request.out or Path("pictures")
+    out = folder_for(request, "pictures")
     with counted("images") as report:
         shown, threshold, reason = show(request, report)
         page, unread = write_gallery(shown, out, request.source.absolute().name, threshold, report)
     return _made(str(page), shown, out, [page], unread, threshold, reason)
+
+
+def folder_for(request: Request, usual: str) -> Path:
+    """The folder that is written into; ``usual`` if none is given.
+
+    Raises:
+        UsageError: It cannot be one.
+    """
+    out = request.out or Path(usual)
+    check_place("--out", out)
+    if out.is_file():
+        raise UsageError(f"--out {out}: is a file", "give a folder")
+    return out
 
 
 @contextmanager
@@ -132,9 +158,17 @@ def _detected(request: Request, report: Callable[[int, int], None]) -> "Shown":
     """Run a model over a dataset, or over images without ground truth."""
     from dfine_cli.backends.detector import open_detector
     from dfine_cli.cli.eval import find_data
+    from dfine_cli.visualize.frames import is_moving
     from dfine_cli.visualize.source import PICTURES, show_detector, show_pictures
 
+    if request.data is not None and is_moving(request.data):
+        raise UsageError(f"{request.data}: is a stream or camera", "add --to video")
     place = None if request.data is None else Path(request.data)
+    if place is not None and place.is_file() and place.suffix.lower() not in (*PICTURES, *ANNOTATIONS):
+        raise UsageError(
+            f"{place}: neither an image nor annotations",
+            f"known: {', '.join((*PICTURES, *ANNOTATIONS))}, and folders of them; --to video for a video",
+        )
     is_picture = place is not None and place.suffix.lower() in PICTURES
     plain = place is not None and (is_picture or (place.is_dir() and not _is_dataset(place)))
     detector = open_detector(request.source, request.device)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfine_cli.cli.console import say
+from dfine_cli.cli.options import check_place
 from dfine_cli.cli.outputs import Made, Request, counted
 from dfine_cli.errors import Interrupted, UsageError
 
@@ -23,6 +24,7 @@ def make_video(request: Request) -> Made:
 
     address = _address(request)
     out = request.out or Path(f"{_name(address)}_boxes.mp4")
+    check_place("--out", out)
     check_film(out, address, request.force)
     weights = find_weights(request.source)
     given = None if request.threshold is None else (request.threshold, "given")

@@ -1,4 +1,4 @@
-"""``dfine eval``: the COCO numbers of a checkpoint, or of a results file, on a dataset."""
+"""``dfine eval``: the COCO numbers of a checkpoint, an exported file or a results file, on a dataset."""
 
 import shlex
 from collections.abc import Mapping
@@ -11,10 +11,11 @@ import typer
 
 from dfine_cli.cli.console import StatusLine, print_next, say
 from dfine_cli.cli.downloads import local_weights
-from dfine_cli.cli.options import JsonOption, check_place
+from dfine_cli.cli.options import ClassesOption, InputSizeOption, JsonOption, check_place, to_open_options
 from dfine_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from dfine_cli.backends.detector import OpenOptions
     from dfine_cli.data.layout import SplitFiles
     from dfine_cli.evaluation.score import Scored
 
@@ -32,7 +33,7 @@ def command(
         Path | None,
         typer.Argument(
             metavar="[MODEL]",
-            help="A checkpoint, a run folder (its best weights), or a name of `dfine zoo list`.",
+            help="A checkpoint, a run folder (its best weights), an exported file, or a name of `dfine zoo list`.",
         ),
     ] = None,
     data: Annotated[
@@ -48,8 +49,10 @@ def command(
         typer.Option(metavar="FILE", help="Score this COCO results file; give DATA and no model."),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images in one pass.")] = 16,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Threads that read images.")] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    input_size: InputSizeOption = None,
+    classes: ClassesOption = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where to write the predictions (COCO results).")
     ] = None,
@@ -75,13 +78,13 @@ def command(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a checkpoint on a dataset: COCO's numbers, where AP is lost, the best threshold, likely label errors.
+    """Score a model on a dataset: COCO's numbers, where AP is lost, the best threshold, likely label errors.
 
     Without DATA a run is scored on its own validation set. Predictions keep the category ids of the dataset.
     """
     check_words(model, data, predictions, {"--out": out, "--sheet": sheet, "--store-threshold": store})
     check_places({"--out": out, "--sheet": sheet, "--report": report})
-    from dfine_cli.backends.detector import find_weights
+    from dfine_cli.backends.detector import EXPORTED, find_weights
     from dfine_cli.cli.explain import (
         check_report,
         explain_results,
@@ -97,7 +100,7 @@ def command(
 
     source = predictions or model
     if source is None:
-        raise UsageError("give a checkpoint or a run folder", "dfine eval runs/NAME DATA")
+        raise UsageError("give a checkpoint, an exported file or a run folder", "dfine eval runs/NAME DATA")
     check_report(report)
     if compare is not None and not compare.exists():
         raise UsageError(
@@ -105,7 +108,13 @@ def command(
         )
     files = find_data(data or model, split, images)
     weights = None if predictions else find_weights(local_weights(str(source)))
-    detect = partial(_detect, files=files, device=device, batch=batch, workers=workers)
+    if store and weights is not None and weights.suffix.lower() in EXPORTED:
+        raise UsageError(
+            f"--store-threshold: {weights} has the threshold of its checkpoint",
+            "store it in the checkpoint, and export that again",
+        )
+    options = to_open_options(device, input_size, classes)
+    detect = partial(_detect, files=files, options=options, batch=batch, workers=workers)
     scored = None if weights is None else detect(weights)  # which looks closer at the data than what follows
     truth = read_truth(files.json)
     other = load_results(compare, truth, detect) if compare else None
@@ -140,7 +149,7 @@ def command(
         )
 
 
-def _detect(model: Path, files: "SplitFiles", device: str, batch: int, workers: int) -> "Scored":
+def _detect(model: Path, files: "SplitFiles", options: "OpenOptions", batch: int, workers: int) -> "Scored":
     """Run a model over a split, with progress."""
     from dfine_cli.backends.detector import open_detector
     from dfine_cli.evaluation.score import score_detector
@@ -148,7 +157,7 @@ def _detect(model: Path, files: "SplitFiles", device: str, batch: int, workers: 
     status = StatusLine()
     try:
         return score_detector(
-            open_detector(model, device),
+            open_detector(model, options=options),
             files,
             batch=batch,
             workers=workers,
@@ -208,6 +217,7 @@ def _name(source: Path) -> str:
 
 def find_data(source: Path | None, split: Split, images: Path | None) -> "SplitFiles":
     """The annotation file and image folder that ``source`` stands for."""
+    from dfine_cli.backends.detector import OPENERS
     from dfine_cli.data.layout import SplitFiles, find_layout
 
     if source is None:
@@ -219,9 +229,10 @@ def find_data(source: Path | None, split: Split, images: Path | None) -> "SplitF
     recipe = source / "recipe.yaml" if source.is_dir() else source
     if recipe.suffix in (".yaml", ".yml") and recipe.is_file():
         return _data_of_recipe(recipe, split)
-    if source.suffix in (".pt", ".pth"):
+    if source.is_file() and source.suffix.lower() in OPENERS:
         raise UsageError(
-            f"{source}: a checkpoint does not say which data to use", f"dfine eval {source} DATA"
+            f"{source}: a model does not say which data to use",
+            f"give the data after it, a dataset folder or a COCO JSON file: {source} DATA",
         )
     layout = find_layout(source)
     if layout.single and layout.train is not None:
@@ -245,11 +256,15 @@ def _data_of_recipe(recipe: Path, split: Split) -> "SplitFiles":
 
 
 def _beside(weights: Path, split: Split) -> Path:
-    """Where predictions go: into the folder of the run, or beside a checkpoint of its own; here for pulled ones."""
+    """Where predictions go: into the folder of the run, or beside a file of its own; here for pulled ones."""
+    from dfine_cli.backends.detector import EXPORTED
     from dfine_cli.zoo.cache import home
 
+    own_name = f"{weights.stem}_{split.value}.json"
     if home() in weights.parents:
-        return Path(f"{weights.stem}_{split.value}.json")
+        return Path(own_name)
+    if weights.suffix.lower() in EXPORTED:  # which lie side by side
+        return weights.with_name(own_name)
     run = weights.parent.parent
     folder = run / "predictions" if (run / "recipe.yaml").is_file() else weights.parent
     return folder / f"{split.value}.json"

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
 BEST = 3
 """Detections of an image that are drawn if none is asked for."""
-IN_TORCH = (".pt", ".pth", ".safetensors")
-"""Suffixes of files that PyTorch runs."""
 
 
 def make_fdr(request: Request) -> Made:
@@ -76,20 +74,20 @@ def _open(request: Request) -> "TorchDetector":
     Raises:
         UsageError: It is anything else, which has no distributions to show.
     """
-    from dfine_cli.backends.detector import find_weights, open_detector
+    from dfine_cli.backends.detector import TRAINED, find_weights, open_detector
 
     if request.is_results:
         raise UsageError(
             f"{request.source}: results have no edge distributions", "give a checkpoint or a run folder"
         )
     file = find_weights(request.source)
-    if file.suffix.lower() not in IN_TORCH:
+    if file.suffix.lower() not in TRAINED:
         raise UsageError(
             f"{file}: an exported file gives boxes alone, without the edge distributions behind them",
             "give the checkpoint or run folder that it was made from",
         )
     from dfine_cli.backends.torch_backend import TorchDetector
 
-    detector = open_detector(file, request.device)
+    detector = open_detector(file, options=request.options)
     assert isinstance(detector, TorchDetector)
     return detector

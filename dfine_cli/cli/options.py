@@ -3,11 +3,14 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dfine_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from dfine_cli.backends.detector import OpenOptions
 
 SetOption = Annotated[
     list[str] | None,
@@ -42,6 +45,14 @@ InputSizeOption = Annotated[
     str | None,
     typer.Option(
         "--input-size", metavar="N|H,W", help="Network input in pixels, multiples of 32: 640 or 384,640."
+    ),
+]
+ClassesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--classes",
+        metavar="FILE",
+        help="COCO JSON file with the classes of an exported file that does not say them. Default: COCO's.",
     ),
 ]
 DryRunOption = Annotated[
@@ -95,3 +106,22 @@ def parse_input_size(text: str | None) -> list[int] | None:
             f"--input-size {text}: must be one number or height,width", "for example 640 or 384,640"
         )
     return [int(parts[0]), int(parts[-1])]
+
+
+def to_open_options(device: str, input_size: str | None, classes: Path | None) -> "OpenOptions":
+    """What ``open_detector`` is told.
+
+    Raises:
+        UsageError: The size is not one, or there is no such file of classes.
+        CheckError: The file of classes is not COCO's.
+    """
+    from dfine_cli.backends.detector import OpenOptions
+    from dfine_cli.data.classes import ClassMap
+    from dfine_cli.data.coco import load_coco
+
+    size = parse_input_size(input_size)
+    return OpenOptions(
+        device,
+        (size[0], size[1]) if size else None,
+        ClassMap.build(load_coco(classes).categories, "auto") if classes else None,
+    )

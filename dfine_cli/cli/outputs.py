@@ -12,6 +12,7 @@ from dfine_cli.cli.options import check_place
 from dfine_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from dfine_cli.backends.detector import OpenOptions
     from dfine_cli.cli.eval import Split
     from dfine_cli.visualize.source import Shown
 
@@ -34,7 +35,8 @@ class Request:
     images: Path | None
     batch: int | None
     workers: int
-    device: str
+    options: "OpenOptions"
+    """How the model is opened."""
     frames: int | None = None
     """Most frames of a video."""
     seconds: float | None = None
@@ -133,14 +135,12 @@ def show(request: Request, report: Callable[[int, int], None]) -> "tuple[Shown, 
         UsageError: Nothing says which data it is, or the data is none.
         DfineError: Model, results or data cannot be read.
     """
-    from dfine_cli.backends.detector import find_weights
     from dfine_cli.visualize.source import best_threshold
 
-    weights = None if request.is_results else find_weights(request.source)
-    shown = _results_shown(request) if weights is None else _detected(request, report)
+    shown = _results_shown(request) if request.is_results else _detected(request, report)
     if request.threshold is not None:
         return shown, request.threshold, "given"
-    return shown, *best_threshold(shown, weights)
+    return shown, *best_threshold(shown)
 
 
 def _results_shown(request: Request) -> "Shown":
@@ -171,7 +171,7 @@ def _detected(request: Request, report: Callable[[int, int], None]) -> "Shown":
         )
     is_picture = place is not None and place.suffix.lower() in PICTURES
     plain = place is not None and (is_picture or (place.is_dir() and not _is_dataset(place)))
-    detector = open_detector(request.source, request.device)
+    detector = open_detector(request.source, options=request.options)
     how = {"batch": request.batch or 16, "workers": request.workers}
     if plain and place is not None:
         return show_pictures(detector, place, **how, on_progress=report)

@@ -11,7 +11,7 @@ from dfine_cli.cli.console import print_json, print_out, say
 from dfine_cli.cli.downloads import local_weights
 from dfine_cli.cli.eval import Split
 from dfine_cli.cli.fdr import make_fdr
-from dfine_cli.cli.options import ForceOption, JsonOption
+from dfine_cli.cli.options import ClassesOption, ForceOption, InputSizeOption, JsonOption, to_open_options
 from dfine_cli.cli.outputs import Made, Request, make_html, make_images
 from dfine_cli.cli.video import make_video
 
@@ -39,7 +39,7 @@ def command(
         str,
         typer.Argument(
             metavar="MODEL|RESULTS",
-            help="A checkpoint, run folder, name of `dfine zoo list`, or COCO results file.",
+            help="A checkpoint, run folder, exported file, name of `dfine zoo list`, or COCO results file.",
         ),
     ],
     data: Annotated[
@@ -69,8 +69,10 @@ def command(
     batch: Annotated[
         int | None, typer.Option(min=1, help="Images in one pass. Default: 16; 1 for a video.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Threads that read images.")] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    input_size: InputSizeOption = None,
+    classes: ClassesOption = None,
     frames: Annotated[int | None, typer.Option(min=1, help="Most frames of a video or stream.")] = None,
     seconds: Annotated[
         float | None, typer.Option(min=0.001, help="Longest time of a video or stream.")
@@ -94,7 +96,7 @@ def command(
         images=images,
         batch=batch,
         workers=workers,
-        device=device,
+        options=to_open_options(device, input_size, classes),
         frames=frames,
         seconds=seconds,
         object=number,

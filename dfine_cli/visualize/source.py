@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dfine_cli import checkpoint_format as keys
-from dfine_cli.artefact import read_sidecar
 from dfine_cli.backends.detector import Detector
 from dfine_cli.data.coco import Annotations, CocoDataset, CocoFile, CocoImage
 from dfine_cli.data.layout import SplitFiles
@@ -21,7 +19,6 @@ from dfine_cli.evaluation.results import Results, read_results, require_known_id
 from dfine_cli.evaluation.score import score_detector
 from dfine_cli.evaluation.thresholds import sweep
 from dfine_cli.evaluation.truth import Truth, read_truth
-from dfine_cli.tensor_file import load_plain
 from dfine_cli.visualize.outcomes import ImageFolder
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -41,6 +38,8 @@ class Shown(NamedTuple):
     """File name of each image, in the order of ``Truth.image_ids``."""
     judged: bool
     """Whether there is ground truth to judge detections by."""
+    operating_point: dict[str, Any] | None = None
+    """What an evaluation stored with the model (``checkpoint_format.OPERATING_POINT``)."""
 
     def of_image(self, image: int) -> NDArray[np.int64]:
         """Detections of an image, best first."""
@@ -67,7 +66,8 @@ def show_detector(
 ) -> Shown:
     """What a detector finds on a dataset; the arguments and errors are those of ``score_detector``."""
     scored = score_detector(detector, files, batch=batch, workers=workers, on_progress=on_progress)
-    return _on_dataset(read_truth(files.json), to_columns(scored.results), files)
+    shown = _on_dataset(read_truth(files.json), to_columns(scored.results), files)
+    return shown._replace(operating_point=detector.operating_point)
 
 
 def show_pictures(
@@ -79,7 +79,7 @@ def show_pictures(
         detector: What finds objects.
         place: An image, or a folder of images.
         batch: Images in one pass.
-        workers: Processes that read images; 0 reads them here.
+        workers: Threads that read images; 0 reads them here.
         on_progress: Told after each pass how far it is.
 
     Raises:
@@ -107,7 +107,11 @@ def show_pictures(
         }
     )
     return Shown(
-        match_results(truth, results, MAX_DETS), ImageFolder(names, folder, folder), tuple(names), False
+        match_results(truth, results, MAX_DETS),
+        ImageFolder(names, folder, folder),
+        tuple(names),
+        judged=False,
+        operating_point=detector.operating_point,
     )
 
 
@@ -131,31 +135,16 @@ def find_pictures(place: Path) -> tuple[Path, list[str]]:
     return place, names
 
 
-def best_threshold(shown: Shown, weights: Path | None) -> tuple[float, str]:
-    """The score from which detections are shown, and why it is this one.
-
-    Args:
-        shown: Images with detections.
-        weights: The file of the model, which may hold the threshold of an evaluation; None for a results file.
-    """
-    stored = None if weights is None else stored_threshold(weights)
+def best_threshold(shown: Shown) -> tuple[float, str]:
+    """The score from which detections are shown, and why it is this one."""
+    stored = stored_threshold(shown.operating_point)
     best = sweep(shown.matching).best if shown.judged and stored is None else None
     return (best.threshold, "the best F1 on this data") if best else stored or USUAL
 
 
-def stored_threshold(weights: Path) -> tuple[float, str] | None:
-    """The threshold that an evaluation stored in a checkpoint or an export took over from one; None without.
-
-    Raises:
-        DfineError: The file cannot be read.
-    """
-    if weights.suffix in (".pt", ".pth"):
-        content = load_plain(weights)  # of any tool: published weights have no such entry
-        point = content.get(keys.OPERATING_POINT) if isinstance(content, dict) else None
-    else:
-        described = read_sidecar(weights)
-        point = described.operating_point if described else None
-    return (float(point["threshold"]), "stored by an evaluation") if point else None
+def stored_threshold(point: dict[str, Any] | None) -> tuple[float, str] | None:
+    """The threshold of an operating point that an evaluation stored with a model; None without."""
+    return (float(point["threshold"]), "stored with the model by an evaluation") if point else None
 
 
 def _on_dataset(truth: Truth, results: Results, files: SplitFiles) -> Shown:

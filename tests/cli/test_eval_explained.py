@@ -46,6 +46,9 @@ class Finder:
     input_size = (64, 64)
     exif = "apply"
 
+    def __init__(self, operating_point: dict[str, object] | None = None) -> None:
+        self.operating_point = operating_point
+
     def detect(self, images: object, sizes: list[tuple[int, int]]) -> list[Detections]:
         boxes = np.array([[4, 4, 24, 34]] * 2, np.float32)
         return [Detections(boxes, np.array([0.8, 0.6], np.float32), np.array([0, 1])) for _ in sizes]
@@ -68,7 +71,9 @@ def run_folder(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     torch.save(
         {keys.FORMAT_KEY: keys.FORMAT, keys.SIZE: "n", "w": torch.ones(3)}, folder / "weights" / "best.pt"
     )
-    monkeypatch.setattr("dfine_cli.backends.detector.open_detector", lambda path, device="auto": Finder())
+    monkeypatch.setattr(
+        "dfine_cli.backends.detector.open_detector", lambda path, options=None: Finder(stored(folder))
+    )
     return folder
 
 

@@ -34,7 +34,7 @@ def test_a_run_uses_the_threshold_that_an_evaluation_stored(
     assert (before["threshold"], before["images"]) == (0.4, 10)
     assert run("eval", run_folder, "--workers", 0).code == 0
     after = json.loads(run("visualize", run_folder, dataset / "val", "--workers", 0, "--json").out)
-    assert after["threshold"] == pytest.approx(0.3) and "stored by an evaluation" in after["threshold_is"]
+    assert after["threshold"] == pytest.approx(0.3) and "stored with the model" in after["threshold_is"]
     own = json.loads(run("visualize", run_folder, "--workers", 0, "--threshold", 0.7, "--json").out)
     assert (own["threshold"], own["threshold_is"], own["images"]) == (0.7, "given", 10)
 
@@ -119,9 +119,7 @@ def test_ctrl_c_in_a_video(
                 raise KeyboardInterrupt
             return super().detect(images, sizes)
 
-    monkeypatch.setattr(
-        "dfine_cli.backends.detector.open_detector", lambda path, device="auto": Interrupted()
-    )
+    monkeypatch.setattr("dfine_cli.backends.detector.open_detector", lambda path, options=None: Interrupted())
     code, out, err = run("visualize", run_folder, clip, "--to", "video")
     assert (code, out) == (130, "") and "clip_boxes.mp4: 5 frames" in err
     assert (tmp_path / "clip_boxes.mp4").is_file()

@@ -1,10 +1,9 @@
-"""What ``dfine visualize`` can make: one function for each value of ``--to``, from a request to what was made."""
+"""What ``dfine visualize`` is asked for and what it answers, and the outputs that show images: pictures and a page."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +13,6 @@ from dfine_cli.errors import UsageError
 if TYPE_CHECKING:
     from dfine_cli.cli.eval import Split
     from dfine_cli.visualize.source import Shown
-
-
-class Target(str, Enum):
-    """What is made."""
-
-    IMAGES = "images"
-    HTML = "html"
 
 
 @dataclass(frozen=True)
@@ -39,6 +31,12 @@ class Request:
     batch: int | None
     workers: int
     device: str
+    frames: int | None = None
+    """Most frames of a video."""
+    seconds: float | None = None
+    """Longest time of a video."""
+    force: bool = False
+    """Whether a file that is there may be replaced."""
 
     @property
     def is_results(self) -> bool:
@@ -78,10 +76,6 @@ def make_html(request: Request) -> Made:
         shown, threshold, reason = show(request, report)
         page, unread = write_gallery(shown, out, request.source.absolute().name, threshold, report)
     return _made(str(page), shown, out, [page], unread, threshold, reason)
-
-
-OUTPUTS: dict[Target, Callable[[Request], Made]] = {Target.IMAGES: make_images, Target.HTML: make_html}
-"""Each kind of output and what makes it."""
 
 
 @contextmanager

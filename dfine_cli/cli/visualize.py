@@ -1,5 +1,7 @@
-"""``dfine visualize``: what a model or a results file finds, as pictures or as a gallery."""
+"""``dfine visualize``: what a model or a results file finds, as pictures, a page or a video."""
 
+from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -8,8 +10,25 @@ import typer
 from dfine_cli.cli.console import print_json, print_out, say
 from dfine_cli.cli.downloads import local_weights
 from dfine_cli.cli.eval import Split
-from dfine_cli.cli.options import JsonOption
-from dfine_cli.cli.outputs import OUTPUTS, Request, Target
+from dfine_cli.cli.options import ForceOption, JsonOption
+from dfine_cli.cli.outputs import Made, Request, make_html, make_images
+from dfine_cli.cli.video import make_video
+
+
+class Target(str, Enum):
+    """What is made."""
+
+    IMAGES = "images"
+    HTML = "html"
+    VIDEO = "video"
+
+
+OUTPUTS: dict[Target, Callable[[Request], Made]] = {
+    Target.IMAGES: make_images,
+    Target.HTML: make_html,
+    Target.VIDEO: make_video,
+}
+"""What makes each of them."""
 
 
 def command(
@@ -24,11 +43,13 @@ def command(
         str | None,
         typer.Argument(
             metavar="[DATA]",
-            help="A dataset folder, COCO JSON file or config; or an image or folder of images.",
+            help="A dataset folder, COCO JSON file or config; an image or folder of images; "
+            "for --to video a file, rtsp://… or camera:0.",
         ),
     ] = None,
     to: Annotated[
-        Target, typer.Option(help="Pictures with boxes, or a page that filters them.")
+        Target,
+        typer.Option(help="Pictures with boxes, a page that filters them, or a video with boxes."),
     ] = Target.IMAGES,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where it goes. Default: pictures.")] = None,
     threshold: Annotated[
@@ -39,13 +60,33 @@ def command(
     ] = None,
     split: Annotated[Split, typer.Option(help="Which part of the dataset.")] = Split.VAL,
     images: Annotated[Path | None, typer.Option(help="Folder of the images, if DATA is a JSON file.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Images in one pass. Default: 16.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Images in one pass. Default: 16; 1 for a video.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    frames: Annotated[int | None, typer.Option(min=1, help="Most frames of a video or stream.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.001, help="Longest time of a video or stream.")
+    ] = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a model or a results file finds, and what is right, wrong and missed where there is ground truth."""
-    request = Request(local_weights(source), data, out, threshold, split, images, batch, workers, device)
+    request = Request(
+        source=local_weights(source),
+        data=data,
+        out=out,
+        threshold=threshold,
+        split=split,
+        images=images,
+        batch=batch,
+        workers=workers,
+        device=device,
+        frames=frames,
+        seconds=seconds,
+        force=force,
+    )
     made = OUTPUTS[to](request)
     for note in made.notes:
         say(f"note: {note}")

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfine_cli import checkpoint_format as keys
+from dfine_cli.artefact import read_sidecar
 from dfine_cli.backends.detector import Detector
-from dfine_cli.backends.torch_backend import read_checkpoint
 from dfine_cli.data.coco import Annotations, CocoDataset, CocoFile, CocoImage
 from dfine_cli.data.layout import SplitFiles
 from dfine_cli.errors import UsageError
@@ -22,13 +22,14 @@ from dfine_cli.evaluation.results import Results, read_results, require_known_id
 from dfine_cli.evaluation.score import score_detector
 from dfine_cli.evaluation.thresholds import sweep
 from dfine_cli.evaluation.truth import Truth, read_truth
+from dfine_cli.tensor_file import load_plain
 from dfine_cli.types import Detections
 from dfine_cli.visualize.outcomes import ImageFolder
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Suffixes of files that are taken for images."""
-USUAL_THRESHOLD = 0.4
-"""Where neither ground truth nor an evaluation says which threshold is best."""
+USUAL = (0.4, "a usual value")
+"""The threshold where neither ground truth nor an evaluation says which is best."""
 MAX_DETS = 100
 """Detections of a class that are shown on an image."""
 
@@ -145,19 +146,31 @@ def find_pictures(place: Path) -> tuple[Path, list[str]]:
     return place, names
 
 
-def best_threshold(shown: Shown, checkpoint: Path | None) -> tuple[float, str]:
+def best_threshold(shown: Shown, weights: Path | None) -> tuple[float, str]:
     """The score from which detections are shown, and why it is this one.
 
     Args:
         shown: Images with detections.
-        checkpoint: The file of the model, which may hold the threshold of an evaluation.
+        weights: The file of the model, which may hold the threshold of an evaluation; None for a results file.
     """
-    if checkpoint is not None and checkpoint.suffix in (".pt", ".pth"):
-        point = read_checkpoint(checkpoint).get(keys.OPERATING_POINT)
-        if point is not None:
-            return float(point["threshold"]), "stored in the checkpoint by an evaluation"
-    best = sweep(shown.matching).best if shown.judged else None
-    return (best.threshold, "the best F1 on this data") if best else (USUAL_THRESHOLD, "a usual value")
+    stored = None if weights is None else stored_threshold(weights)
+    best = sweep(shown.matching).best if shown.judged and stored is None else None
+    return (best.threshold, "the best F1 on this data") if best else stored or USUAL
+
+
+def stored_threshold(weights: Path) -> tuple[float, str] | None:
+    """The threshold that an evaluation stored in a checkpoint or an export took over from one; None without.
+
+    Raises:
+        DfineError: The file cannot be read.
+    """
+    if weights.suffix in (".pt", ".pth"):
+        content = load_plain(weights)  # of any tool: published weights have no such entry
+        point = content.get(keys.OPERATING_POINT) if isinstance(content, dict) else None
+    else:
+        described = read_sidecar(weights)
+        point = described.operating_point if described else None
+    return (float(point["threshold"]), "stored by an evaluation") if point else None
 
 
 def _spread(found: Sequence[Detections]) -> NDArray[np.float32] | None:

@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from dfine_cli.types import Detections
+from dfine_cli.visualize.film import Film
 from tests.cli.conftest import Run
-from tests.cli.test_eval_explained import good, run_folder
+from tests.cli.test_eval_explained import Finder, good, run_folder
 
 __all__ = ["good", "run_folder"]
 
@@ -31,7 +34,7 @@ def test_a_run_uses_the_threshold_that_an_evaluation_stored(
     assert (before["threshold"], before["images"]) == (0.4, 10)
     assert run("eval", run_folder, "--workers", 0).code == 0
     after = json.loads(run("visualize", run_folder, dataset / "val", "--workers", 0, "--json").out)
-    assert after["threshold"] == pytest.approx(0.3) and "stored in the checkpoint" in after["threshold_is"]
+    assert after["threshold"] == pytest.approx(0.3) and "stored by an evaluation" in after["threshold_is"]
     own = json.loads(run("visualize", run_folder, "--workers", 0, "--threshold", 0.7, "--json").out)
     assert (own["threshold"], own["threshold_is"], own["images"]) == (0.7, "given", 10)
 
@@ -46,3 +49,78 @@ def test_wrong_words(
     (tmp_path / "empty").mkdir()
     outcome = run("visualize", *({"GOOD": good, "RUN": run_folder}.get(word, word) for word in words))
     assert outcome.code == 2 and message in outcome.err and "hint:" in outcome.err
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """A video of 30 frames."""
+    film = Film(tmp_path / "clip.mp4", 10, (48, 64))
+    for i in range(30):
+        film.write(np.full((48, 64, 3), 8 * i, np.uint8))
+    film.finish()
+    return tmp_path / "clip.mp4"
+
+
+def test_a_video(run: Run, run_folder: Path, clip: Path, tmp_path: Path) -> None:
+    code, out, err = run("visualize", run_folder, clip, "--to", "video")
+    assert code == 0 and out.startswith("clip_boxes.mp4: 30 frames of 64x48, 10 a second; "), err
+    assert "images/s" in out and "threshold 0.400: a usual value" in err and "H.264" in err
+    assert run("eval", run_folder, "--workers", 0).code == 0
+    words = ("visualize", run_folder, clip, "--to", "video", "--out", tmp_path / "new" / "b.avi", "--json")
+    content = json.loads(run(*words, "--seconds", 1).out)
+    assert (content["frames"], content["fps"], content["size"]) == (10, 10, [48, 64])
+    assert content["threshold"] == pytest.approx(0.3) and content["missing"] == 0
+    assert (tmp_path / "new" / "b.avi").is_file()
+    refused = run(*words)
+    assert refused.code == 2 and "is there already" in refused.err
+    assert run(*words, "--force").code == 0
+
+
+def test_a_cut_video_is_written_as_far_as_it_goes(run: Run, run_folder: Path, tmp_path: Path) -> None:
+    film = Film(tmp_path / "whole.mkv", 10, (48, 64))
+    for i in range(30):
+        film.write(np.random.default_rng(i).integers(0, 255, (48, 64, 3), dtype=np.uint8))
+    film.finish()
+    content = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(content[: len(content) // 2])
+    code, _, err = run("visualize", run_folder, "cut.mkv", "--to", "video")
+    assert code == 0 and "cut off or damaged" in err and "of 30 frames could be decoded" in err
+    assert (tmp_path / "cut_boxes.mp4").is_file()
+
+
+def test_ctrl_c_in_a_video(
+    run: Run, run_folder: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = iter([False] * 5 + [True])
+
+    class Interrupted(Finder):
+        def detect(self, images: object, sizes: list[tuple[int, int]]) -> list[Detections]:
+            if next(passes):
+                raise KeyboardInterrupt
+            return super().detect(images, sizes)
+
+    monkeypatch.setattr(
+        "dfine_cli.backends.detector.open_detector", lambda path, device="auto": Interrupted()
+    )
+    code, out, err = run("visualize", run_folder, clip, "--to", "video")
+    assert (code, out) == (130, "") and "clip_boxes.mp4: 5 frames" in err
+    assert (tmp_path / "clip_boxes.mp4").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["GOOD", "clip.mp4"], "runs a model"),
+        (["RUN"], "give the video"),
+        (["RUN", "gone.mp4"], "no such file"),
+        (["RUN", "camera:97"], "no such camera"),
+        (["RUN", "clip.mp4", "--out", "x.gif"], "`.gif` files"),
+        (["RUN", "clip.mp4", "--out", "clip.mp4", "--force"], "the video itself"),
+    ],
+)
+def test_wrong_words_for_a_video(
+    run: Run, good: Path, run_folder: Path, clip: Path, words: list[str], message: str
+) -> None:
+    chosen = ({"GOOD": good, "RUN": run_folder}.get(word, word) for word in words)
+    outcome = run("visualize", *chosen, "--to", "video")
+    assert outcome.code in (2, 3) and message in outcome.err and "hint:" in outcome.err

@@ -12,6 +12,7 @@ from torch import Tensor
 from dfine_cli.backends.torch_backend import TorchDetector
 from dfine_cli.boxes import cxcywh_to_xyxy
 from dfine_cli.model.fdr import bin_probabilities
+from dfine_cli.model.postprocess import best_pairs
 from dfine_cli.types import Size
 
 
@@ -29,6 +30,8 @@ class Refinement(NamedTuple):
     """[L, 4, R + 1] of each edge over the bins."""
     shifts: NDArray[np.float32]
     """[4, R + 1] pixels by which a bin moves its edge outwards: W(n) at the size of the initial box."""
+    spread: NDArray[np.float32]
+    """[4] pixels by which the last layer leaves the edges open, as in ``Detections.spread``."""
 
 
 @torch.no_grad()
@@ -51,22 +54,22 @@ def trace_refinement(
     initial = layers[-1].references
     assert initial is not None
     offsets = stack.bin_offsets / detector.model.reg_scale
-    num_classes = layers[-1].logits.shape[-1]
-    best = layers[-1].logits[0].flatten().topk(min(count, layers[-1].logits[0].numel()))
+    spread = detector.model.decoder.edge_spread(layers[-1])[0]
+    best = (column[0].tolist() for column in best_pairs(layers[-1].logits, count))
     made = []
-    for logit, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-        query, label = divmod(place, num_classes)
+    for query, label, score in zip(*best, strict=True):
         boxes = torch.stack([layer.boxes[0, query] for layer in layers])
         corners = torch.stack([_corners(layer.corners)[0, query] for layer in layers])
         sides = (initial[0, query, 2:].tile(2) * scale)[:, None]
         made.append(
             Refinement(
                 label=label,
-                score=float(torch.tensor(logit).sigmoid()),
+                score=score,
                 initial_xyxy=_numbers(cxcywh_to_xyxy(initial[0, query]) * scale),
                 boxes_xyxy=_numbers(cxcywh_to_xyxy(boxes) * scale),
                 probabilities=_numbers(bin_probabilities(corners, len(offsets))),
                 shifts=_numbers(offsets * sides),
+                spread=_numbers(spread[query] * scale),
             )
         )
     return made

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from dfine_cli.model.decoder_layers import ACTIVATIONS, MLP, DecoderLayer, DecoderStack, Heads, Refined
 from dfine_cli.model.denoising import DenoisingQueries, attention_mask, make_denoising_queries
+from dfine_cli.model.fdr import edge_spread
 from dfine_cli.model.fuse import merge, with_weights
 from dfine_cli.model.query_selection import Proposals, Shapes, make_anchors, select_proposals
 from dfine_cli.types import (
@@ -225,6 +226,15 @@ class Decoder(nn.Module):
 
     def _heads(self) -> Heads:
         return Heads(self.query_pos_head, self.pre_bbox_head, self.dec_score_head, self.dec_bbox_head)
+
+    def edge_spread(self, output: LayerOutput) -> Tensor:
+        """Standard deviations [B, Q, 4] of the edges of predicted boxes, in fractions of the image.
+
+        Args:
+            output: Of one of the layers here; see ``fdr.edge_spread``.
+        """
+        assert output.corners is not None and output.references is not None
+        return edge_spread(output.corners, self.decoder.bin_offsets, output.references, self.reg_scale)
 
     def drop_unused(self) -> None:
         """Take out the score heads that only training needs; the rest keeps its names."""

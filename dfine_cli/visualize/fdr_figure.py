@@ -30,7 +30,8 @@ def write_figure(picture: Picture, refinement: Refinement, title: str, path: Pat
     """Write a PNG: the object with the box of each layer, and below W(n) the distribution of each edge.
 
     The upper row has the probabilities of the bins, unweighted; the lower one what each bin moves its edge by,
-    weighted by W(n), in pixels of the image: its sum is the shift of the edge.
+    weighted by W(n), in pixels of the image: its sum is the shift of the edge, and what follows ± how far the
+    distribution leaves it open.
 
     Args:
         picture: [H, W, 3] RGB, the whole image.
@@ -54,7 +55,9 @@ def write_figure(picture: Picture, refinement: Refinement, title: str, path: Pat
         _draw_lines(rows[1][edge], bins, weighted, colours)
         shift = float(weighted[-1].sum())
         rows[0][edge].set_title(f"{name} edge", loc="left", fontsize=10, color=INK, fontweight="bold")
-        rows[1][edge].set_title(_moved(shift), loc="left", fontsize=9, color=INK)
+        rows[1][edge].set_title(
+            _moved(shift, float(refinement.spread[edge])), loc="left", fontsize=9, color=INK
+        )
         rows[1][edge].set_xlabel("bin n", fontsize=8, color=FAINT)
     rows[0][0].set_ylabel("probability", fontsize=9, color=INK)
     rows[1][0].set_ylabel("probability · W(n), pixels", fontsize=9, color=INK)
@@ -120,12 +123,10 @@ def _draw_lines(
         spine.set_visible(False)
 
 
-def _moved(shift: float) -> str:
-    return (
-        "not moved"
-        if abs(shift) < 0.05
-        else f"moved {abs(shift):.1f} px {'outwards' if shift > 0 else 'inwards'}"
-    )
+def _moved(shift: float, spread: float) -> str:
+    """The shift of an edge and how far it is left open, both in pixels."""
+    way = "outwards" if shift > 0 else "inwards"
+    return f"{abs(shift):.1f} ± {spread:.1f} px {way if abs(shift) >= 0.05 else ''}".rstrip()
 
 
 def _used_bins(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,11 +15,12 @@ from dfine_cli.data.layout import SplitFiles
 from dfine_cli.errors import UsageError
 from dfine_cli.evaluation.matching import Matching, match_results
 from dfine_cli.evaluation.plausible import check_values
-from dfine_cli.evaluation.predict import Progress, predict
+from dfine_cli.evaluation.predict import Progress, detect_all, to_results
 from dfine_cli.evaluation.results import Results, read_results, require_known_ids, to_columns
 from dfine_cli.evaluation.score import score_detector
 from dfine_cli.evaluation.thresholds import sweep
 from dfine_cli.evaluation.truth import Truth, read_truth
+from dfine_cli.types import Detections
 from dfine_cli.visualize.outcomes import ImageFolder
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -40,6 +42,8 @@ class Shown(NamedTuple):
     """Whether there is ground truth to judge detections by."""
     operating_point: dict[str, Any] | None = None
     """What an evaluation stored with the model (``checkpoint_format.OPERATING_POINT``)."""
+    spread: NDArray[np.float32] | None = None
+    """[N, 4] of the detections that count, as in ``Detections.spread``; None where it is not known."""
 
     def of_image(self, image: int) -> NDArray[np.int64]:
         """Detections of an image, best first."""
@@ -66,8 +70,14 @@ def show_detector(
 ) -> Shown:
     """What a detector finds on a dataset; the arguments and errors are those of ``score_detector``."""
     scored = score_detector(detector, files, batch=batch, workers=workers, on_progress=on_progress)
-    shown = _on_dataset(read_truth(files.json), to_columns(scored.results), files)
-    return shown._replace(operating_point=detector.operating_point)
+    truth, results = read_truth(files.json), to_columns(scored.results)
+    known = np.isin(results.category_ids, truth.category_ids)
+    shown = _on_dataset(truth, Results._make(column[known] for column in results), files)
+    spread = _spread(list(scored.detections.values()))
+    return shown._replace(
+        operating_point=detector.operating_point,
+        spread=None if spread is None else spread[known][shown.matching.detections.rows],
+    )
 
 
 def show_pictures(
@@ -98,7 +108,8 @@ def show_pictures(
         tuple(categories),
     )
     dataset = CocoDataset(file, folder, detector.classes, exif=detector.exif, on_bad_image="skip")
-    results = to_columns(predict(detector, dataset, batch=batch, workers=workers, on_progress=on_progress))
+    found = dict(detect_all(detector, dataset, batch=batch, workers=workers, on_progress=on_progress))
+    results = [r for i, d in found.items() for r in to_results(i, d, detector.classes.category_ids)]
     truth = read_truth(
         {
             "images": [{"id": i, "file_name": name} for i, name in enumerate(names)],
@@ -106,11 +117,14 @@ def show_pictures(
             "categories": categories,
         }
     )
+    matching = match_results(truth, to_columns(results), MAX_DETS)
+    spread = _spread(list(found.values()))
     return Shown(
-        match_results(truth, results, MAX_DETS),
+        matching,
         ImageFolder(names, folder, folder),
         tuple(names),
         judged=False,
+        spread=None if spread is None else spread[matching.detections.rows],
         operating_point=detector.operating_point,
     )
 
@@ -145,6 +159,12 @@ def best_threshold(shown: Shown) -> tuple[float, str]:
 def stored_threshold(point: dict[str, Any] | None) -> tuple[float, str] | None:
     """The threshold of an operating point that an evaluation stored with a model; None without."""
     return (float(point["threshold"]), "stored with the model by an evaluation") if point else None
+
+
+def _spread(found: Sequence[Detections]) -> NDArray[np.float32] | None:
+    """[N, 4] of all images one after the other; None where a detector does not tell."""
+    known = [image.spread for image in found if image.spread is not None]
+    return np.concatenate(known) if known and len(known) == len(found) else None
 
 
 def _on_dataset(truth: Truth, results: Results, files: SplitFiles) -> Shown:

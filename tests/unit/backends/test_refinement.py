@@ -30,6 +30,7 @@ def test_the_detections_are_those_of_the_detector(traced):
     for n, found in enumerate(refinements):
         assert found.label == usual.labels[n] and found.score == pytest.approx(usual.scores[n])
         assert found.boxes_xyxy[-1] == pytest.approx(usual.boxes[n], abs=1e-3)
+        assert found.spread == pytest.approx(usual.spread[n], abs=1e-3)
 
 
 def test_the_distributions_are_what_moves_the_edges(traced):

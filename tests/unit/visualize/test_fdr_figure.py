@@ -24,7 +24,7 @@ def refinement(box=(40, 30, 90, 70), layers=3, bins=33):
     boxes = np.array([box] * layers, np.float32)
     boxes[:, 2] += np.arange(layers) * 2
     shifts = np.tile(n * 1.5, (4, 1))
-    return Refinement(1, 0.8, np.array(box), boxes, probabilities.astype(np.float32), shifts)
+    return Refinement(1, 0.8, np.array(box), boxes, probabilities.astype(np.float32), shifts, np.ones(4))
 
 
 @pytest.fixture

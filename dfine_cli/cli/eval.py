@@ -137,8 +137,8 @@ def command(
         subject, truth, files, results, other=other, max_dets=max_dets, report=report
     )
     own = weights is not None and data is None and split is Split.VAL
-    if weights is not None and (own if store is None else store):
-        place = store_point(weights, explained, files)
+    if weights is not None and scored is not None and (own if store is None else store):
+        place = store_point(weights, explained, files, scored.names)
         extra |= {"threshold_stored_in": place} if place else {}
     if written:
         extra["report"] = [str(path) for path in written]

@@ -254,6 +254,20 @@ def test_when_the_threshold_is_kept(
     assert (stored(run_folder) is not None) == kept
 
 
+def test_thresholds_of_classes_are_kept_under_the_classes_of_the_checkpoint(
+    run: Run, run_folder: Path, dataset: Path
+) -> None:
+    """The data may have only some of them."""
+    file = dataset / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text())
+    content["categories"] = [c for c in content["categories"] if c["name"] == "dog"]
+    content["annotations"] = [a for a in content["annotations"] if a["category_id"] == 7]
+    file.write_text(json.dumps(content))
+    assert run("eval", run_folder, "--workers", 0).code == 0
+    point = stored(run_folder)
+    assert point is not None and point["classes"] == [None, pytest.approx(0.3)]
+
+
 def test_a_checkpoint_that_cannot_be_rewritten_stays(
     run: Run, run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

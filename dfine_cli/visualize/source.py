@@ -47,9 +47,7 @@ class Shown(NamedTuple):
 
     def of_image(self, image: int) -> NDArray[np.int64]:
         """Detections of an image, best first."""
-        found = self.matching.detections
-        rows = np.flatnonzero(found.images == image)
-        return rows[np.argsort(-found.scores[rows], kind="stable")]
+        return self.matching.by_image[image]
 
 
 def show_results(path: Path, files: SplitFiles) -> Shown:

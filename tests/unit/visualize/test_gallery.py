@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import cv2
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 from dfine_cli.data.classes import ClassMap
 from dfine_cli.data.layout import SplitFiles
 from dfine_cli.errors import CheckError, DfineError, UsageError
+from dfine_cli.evaluation.matching import match_results
+from dfine_cli.evaluation.results import read_results
 from dfine_cli.types import Detections
 from dfine_cli.visualize.draw import class_colour
-from dfine_cli.visualize.gallery import write_gallery
+from dfine_cli.visualize.gallery import _boxes, write_gallery
 from dfine_cli.visualize.pictures import picture_name, write_pictures
 from dfine_cli.visualize.source import best_threshold, show_pictures, show_results
 from tests.browser import browse
@@ -158,3 +161,36 @@ def test_a_browser_filters_the_gallery(shown, tmp_path, view, images, boxes):
     assert "CONSOLE" not in seen.stderr
     assert f"{images} of 2 images, {boxes} boxes" in seen.stdout
     assert seen.stdout.count("<figure>") == images
+
+
+def test_a_large_gallery_does_not_crawl(tmp_path):
+    """2,000 images with 60,000 detections: time to collect them grows with their number, not with its square."""
+    content = truth([(i, CAT, BOX, 0) for i in range(2000)], images=range(2000))
+    found = [result(i, CAT, (n, n, 50, 50), 0.9 - n / 50) for i in range(2000) for n in range(30)]
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    (tmp_path / "results.json").write_text(json.dumps(found))
+    large = show_results(tmp_path / "results.json", SplitFiles(tmp_path / "val.json", tmp_path))
+    started = time.process_time()
+    boxes = [_boxes(large, image) for image in range(2000)]
+    assert time.process_time() - started < 6  # a smoke alarm: it takes a tenth of that
+    assert sum(len(b["found"]) for b in boxes) == 2000 * 30
+    assert [box[5] for box in boxes[7]["found"]] == sorted(
+        (box[5] for box in boxes[7]["found"]), reverse=True
+    )
+
+
+def test_a_browser_is_quick_with_thousands_of_boxes(tmp_path):
+    """One image with 5,000 boxes, and all of them shown."""
+    content = truth([(1, CAT, BOX, 0)], images=(1,))
+    rng = np.random.default_rng(0)
+    found = [result(1, DOG, (*rng.uniform(0, 150, 2), 20, 20), rng.uniform(0.1, 1)) for _ in range(5000)]
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    (tmp_path / "results.json").write_text(json.dumps(found))
+    cv2.imwrite(str(tmp_path / "1.png"), np.full((200, 200, 3), 90, np.uint8))
+    many = show_results(tmp_path / "results.json", SplitFiles(tmp_path / "val.json", tmp_path))
+    many = many._replace(
+        matching=match_results(many.matching.truth, read_results(tmp_path / "results.json"), 5000)
+    )
+    page, _ = write_gallery(many, tmp_path / "out", "many", 0.05)
+    seen = browse(page, tmp_path / "profile", "--dump-dom", "--timeout=20000")
+    assert "CONSOLE" not in seen.stderr and "1 of 1 images, 5001 boxes" in seen.stdout

@@ -31,6 +31,8 @@ class Request:
     out: Path | None
     """None where each kind of output has its usual place."""
     threshold: float | None
+    by_class: bool
+    """Whether each class has its own threshold, where one is known."""
     split: "Split"
     images: Path | None
     batch: int | None
@@ -67,7 +69,7 @@ class Made:
 def make_images(request: Request) -> Made:
     """One picture per image."""
     from dfine_cli.visualize.pictures import WRITTEN, write_pictures
-    from dfine_cli.visualize.source import PICTURES
+    from dfine_cli.visualize.source import PICTURES, class_thresholds
 
     out = request.out or Path("pictures")
     check_place("--out", out)
@@ -79,7 +81,8 @@ def make_images(request: Request) -> Made:
         raise UsageError(f"--out {out}: is one file, for many images", "give a folder")
     with counted("images") as report:
         shown, threshold, reason = show(request, report)
-        written, unread = write_pictures(shown, out, threshold, report)
+        least = class_thresholds(shown, threshold) if request.by_class else threshold
+        written, unread = write_pictures(shown, out, least, report)
     line = str(out) if written == [out] else f"{out}: {len(written)} pictures"
     return _made(line, shown, out, written, unread, threshold, reason)
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from dfine_cli.cli.eval import Split
     from dfine_cli.visualize.source import Shown
 
+_LEAST_S = 0.5
+"""Seconds after which a rate means something."""
 ANNOTATIONS = (".json", ".yaml", ".yml")
 """Suffixes of files that name images."""
 
@@ -122,8 +124,9 @@ def counted(noun: str) -> Iterator[Callable[[int, int], None]]:
         if done < last:  # the next part of the work counts anew
             started = time.monotonic()
         last = done
-        rate = done / max(time.monotonic() - started, 1e-9)
-        status.update(f"{done}{f'/{total}' if total else ''} {noun}, {rate:.1f}/s")
+        spent_s = time.monotonic() - started
+        rate = f", {done / spent_s:.1f}/s" if spent_s > _LEAST_S else ""
+        status.update(f"{done}{f'/{total}' if total else ''} {noun}{rate}")
 
     try:
         yield report

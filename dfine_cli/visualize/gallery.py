@@ -74,7 +74,7 @@ def write_gallery(
         threshold=round(threshold, 2),
         data={
             "classes": list(truth.names),
-            "colours": ["#{:02x}{:02x}{:02x}".format(*class_colour(k)) for k in range(len(truth.names))],
+            "colours": ["#{:02x}{:02x}{:02x}".format(*class_colour(k)) for k in shown.drawn_as()[0].tolist()],
             "judged": shown.judged,
             "images": entries,
         },

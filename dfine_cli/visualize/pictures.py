@@ -41,6 +41,7 @@ def write_pictures(
         DfineError: A file cannot be written.
     """
     found, truth = shown.matching.detections, shown.matching.truth
+    labels, names = shown.drawn_as()
     least = np.broadcast_to(threshold, len(truth.names))
     written: list[Path] = []
     single = out.suffix.lower() in WRITTEN and not out.is_dir()
@@ -56,7 +57,7 @@ def write_pictures(
             rows = rows[found.scores[rows] >= least[found.classes[rows]]]
             boxes = to_corners(found.boxes_xywh[rows])
             write_picture(
-                target, draw_boxes(picture, boxes, found.classes[rows], truth.names, found.scores[rows])
+                target, draw_boxes(picture, boxes, labels[found.classes[rows]], names, found.scores[rows])
             )
             written.append(target)
         if on_progress:

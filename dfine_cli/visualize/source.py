@@ -47,6 +47,16 @@ class Shown(NamedTuple):
     spread: NDArray[np.float32] | None = None
     """[N, 4] of the detections that count, as in ``Detections.spread``; None where it is not known."""
 
+    def drawn_as(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        """[K] the label that each class is drawn as, and the names of these labels.
+
+        They are those of the model where there is one: its classes keep their colours on any data.
+        """
+        names = self.matching.truth.names
+        if not self.model_classes:
+            return np.arange(len(names)), names
+        return np.array([self.model_classes.index(name) for name in names], np.int64), self.model_classes
+
     def of_image(self, image: int) -> NDArray[np.int64]:
         """Detections of an image, best first."""
         return self.matching.by_image[image]

@@ -136,6 +136,17 @@ def test_the_gallery_knows_outcomes(shown, tmp_path):
     assert (tmp_path / "out" / first["src"]).is_file()
 
 
+def test_a_class_keeps_its_colour_on_any_data(shown, tmp_path):
+    """The data may have only some of the classes of the model, in another order."""
+    known = shown._replace(model_classes=("fox", "dog", "owl", "cat"))
+    write_pictures(known, tmp_path / "out", 0.5)
+    first = cv2.imread(str(tmp_path / "out" / "1.png"))[..., ::-1]
+    assert tuple(first[40, 10]) == class_colour(3) and tuple(first[140, 120]) == class_colour(1)
+    page, _ = write_gallery(known, tmp_path / "out", "model", 0.5)
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(), re.S).group(1))
+    assert data["colours"] == ["#{:02x}{:02x}{:02x}".format(*class_colour(k)) for k in (3, 1)]
+
+
 def test_a_new_gallery_replaces_the_old_one(shown, tmp_path):
     out = tmp_path / "out"
     write_gallery(shown, out, "a", 0.5)

@@ -13,27 +13,38 @@ from dfine_cli.artefact import BatchRange
 from dfine_cli.backends.description import IMAGES, SIZES, Graph, describe
 from dfine_cli.backends.detector import OpenOptions
 from dfine_cli.backends.engine_layers import count_layer_types, describe_layer_types
-from dfine_cli.backends.exported import ExportedDetector, Found
+from dfine_cli.backends.exported import EventTimer, ExportedDetector, Found
 from dfine_cli.backends.tensorrt_engine import Engine, open_plan
 
 
 class TensorRTSession:
-    """A ``Session`` on one engine; ``engine`` has what a benchmark needs beyond it: events, graphs, memory.
+    """A ``Session`` on one engine.
 
     ``prepare`` fills the only buffers of the engine, so ``run`` always runs what was prepared last.
 
     Args:
         engine: The engine.
+        graphs: Launch each pass as one CUDA graph, captured when the number of images changes.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, graphs: bool = False) -> None:
         self.engine = engine
+        self._graphs = graphs
         self.precision = describe_layer_types(count_layer_types(engine.plan, engine.trt)) or "not told"
 
     @property
     def device(self) -> str:
         """Such as ``cuda:0``."""
         return f"cuda:{self.engine.cuda.index}"
+
+    @property
+    def event_timer(self) -> EventTimer:
+        """CUDA events."""
+        return self.engine.time_ms
+
+    def peak_device_mb(self) -> float:
+        """Memory of the device that went since the engine was opened."""
+        return self.engine.memory_mb
 
     @property
     def graph(self) -> Graph:
@@ -58,6 +69,8 @@ class TensorRTSession:
         """
         arrays: dict[str, NDArray[Any]] = {IMAGES: images, SIZES: sizes_wh}
         self.engine.load({name: arrays[name] for name in self.engine.inputs})
+        if self._graphs and not self.engine.is_captured:
+            self.engine.capture()
         return self.engine
 
     def run(self, inputs: Engine) -> Engine:
@@ -79,14 +92,19 @@ class TensorRTSession:
         self.engine.cuda.sync()
 
 
-def open_engine(file: Path, options: OpenOptions) -> ExportedDetector:
+def open_engine(file: Path, options: OpenOptions, graphs: bool = False) -> ExportedDetector:
     """The detector in an engine of ``dfine export``, or of another tool with the same inputs and outputs.
+
+    Args:
+        file: The engine.
+        options: Device, and what the file does not say.
+        graphs: See ``TensorRTSession``.
 
     Raises:
         DfineError: The file is damaged, was built elsewhere, or holds another network.
         UsageError: The options contradict the file, or ask for another device than a GPU.
         MissingError: TensorRT, cuda-python, the driver or the GPU is not there.
     """
-    session = TensorRTSession(open_plan(file, options.device))
+    session = TensorRTSession(open_plan(file, options.device), graphs)
     artefact = describe(file, None, session.graph, options)
     return ExportedDetector(session, dataclasses.replace(artefact, batch=session.batch))

@@ -107,6 +107,11 @@ class Engine:
         """Memory of the device that went since the engine was opened, whoever took it."""
         return max(0.0, self._free_mb - self.cuda.free_memory_mb())
 
+    @property
+    def is_captured(self) -> bool:
+        """Whether ``run`` launches a CUDA graph."""
+        return self._graph is not None
+
     def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Copy the inputs of a pass to the device.
 

@@ -34,7 +34,14 @@ def count_layer_types(engine: Any, trt: ModuleType) -> dict[str, int]:
 
 def parse_layer_types(text: str) -> dict[str, int]:
     """The same from what the inspector gave; layers of no or an unknown type count as ``other``."""
-    layers = json.loads(text).get("Layers", [])
+    try:
+        layers = json.loads(text)["Layers"]
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+    ):  # a release that writes it otherwise: nothing is known, nothing wrong
+        return {}
     found = Counter(_type_of(layer) for layer in layers if isinstance(layer, Mapping))
     return dict(found.most_common())
 

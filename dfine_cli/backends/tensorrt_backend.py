@@ -24,7 +24,7 @@ class TensorRTSession:
 
     Args:
         engine: The engine.
-        graphs: Launch each pass as one CUDA graph, captured when the number of images changes.
+        graphs: Whether a pass is one CUDA graph, captured anew whenever the number of images changes.
     """
 
     def __init__(self, engine: Engine, graphs: bool = False) -> None:
@@ -36,15 +36,6 @@ class TensorRTSession:
     def device(self) -> str:
         """Such as ``cuda:0``."""
         return f"cuda:{self.engine.cuda.index}"
-
-    @property
-    def event_timer(self) -> EventTimer:
-        """CUDA events."""
-        return self.engine.time_ms
-
-    def peak_device_mb(self) -> float:
-        """Memory of the device that went since the engine was opened."""
-        return self.engine.memory_mb
 
     @property
     def graph(self) -> Graph:
@@ -91,13 +82,22 @@ class TensorRTSession:
         """Wait for the GPU."""
         self.engine.cuda.sync()
 
+    @property
+    def event_timer(self) -> EventTimer:
+        """CUDA events around what a call puts into the stream."""
+        return self.engine.time_ms
+
+    def peak_device_mb(self) -> float:
+        """Memory that went since the engine was opened; its buffers only grow, so this is their peak."""
+        return self.engine.memory_mb
+
 
 def open_engine(file: Path, options: OpenOptions, graphs: bool = False) -> ExportedDetector:
     """The detector in an engine of ``dfine export``, or of another tool with the same inputs and outputs.
 
     Args:
         file: The engine.
-        options: Device, and what the file does not say.
+        options: Device, and what a file without description does not say.
         graphs: See ``TensorRTSession``.
 
     Raises:

@@ -68,6 +68,8 @@ class Engine:
         self.trt = trt
         self.log = log
         self.artefact = artefact
+        self.origin: tuple[Any, ...] = ()
+        """What must outlive the engine."""
         self._free_mb = cuda.free_memory_mb()
         self._buffers: dict[str, _Buffer] = {}
         self._graph: Graph | None = None
@@ -106,11 +108,6 @@ class Engine:
     def memory_mb(self) -> float:
         """Memory of the device that went since the engine was opened, whoever took it."""
         return max(0.0, self._free_mb - self.cuda.free_memory_mb())
-
-    @property
-    def is_captured(self) -> bool:
-        """Whether ``run`` launches a CUDA graph."""
-        return self._graph is not None
 
     def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Copy the inputs of a pass to the device.
@@ -157,6 +154,11 @@ class Engine:
         self.run()  # the first pass after a change does work that cannot be captured
         self.cuda.sync()
         self._graph = self.cuda.capture(self.run)
+
+    @property
+    def is_captured(self) -> bool:
+        """Whether ``run`` launches a graph."""
+        return self._graph is not None
 
     def read(self) -> dict[str, NDArray[Any]]:
         """The outputs of the last pass in the memory of the host."""
@@ -256,10 +258,14 @@ def _open_on(cuda: Cuda, file: Path, trt: ModuleType) -> Engine:
     data = file.read_bytes()
     refuse_foreign(file, len(data), artefact, trt.__version__, cuda.facts)
     log = Log()
-    plan = start(trt.Runtime, listen(trt, log), log).deserialize_cuda_engine(data)
+    logger = listen(trt, log)
+    runtime = start(trt.Runtime, logger, log)
+    plan = runtime.deserialize_cuda_engine(data)
     if plan is None:
         raise explain_refusal(file, log, trt.__version__, cuda.facts)
-    return Engine(file, plan, cuda, trt, log, artefact)
+    engine = Engine(file, plan, cuda, trt, log, artefact)
+    engine.origin = (runtime, logger)
+    return engine
 
 
 def _by(shape: Shape) -> str:

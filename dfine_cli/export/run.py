@@ -105,8 +105,8 @@ class Format(NamedTuple):
     """What ``auto`` stands for."""
     write: Callable[[onnx.ModelProto, Artefact, Path, Report], Artefact]
     """Writes graph and description; returns the description that was written."""
-    device: str = "cpu"
-    """Where it is run for the proof."""
+    device: str | None = "cpu"
+    """Where it is run for the proof; None for the GPU that it is for."""
     halves: bool = False
     """Whether it halves the weights itself, so that ``fp16`` begins with a graph in single precision."""
 
@@ -133,7 +133,7 @@ def _write_tensorrt(graph: onnx.ModelProto, artefact: Artefact, file: Path, repo
 FORMATS: dict[str, Format] = {
     "onnx": Format(".onnx", "gather", _write_onnx),
     "openvino": Format(".xml", "gather", _write_openvino, halves=True),
-    "tensorrt": Format(".engine", "gather", _write_tensorrt, device="auto"),
+    "tensorrt": Format(".engine", "gather", _write_tensorrt, device=None),
 }
 """Kinds of files by name."""
 
@@ -189,7 +189,7 @@ def export(
         tell(f"comparing with the checkpoint on {images.told}")
         proof = prove(
             with_options(source.detector, OpenOptions(input_size=spec.input_size)),
-            open_detector(draft, made.device),
+            open_detector(draft, made.device or plan.engine.device),
             images,
             max_drop=plan.max_drop,
             on_progress=on_progress,

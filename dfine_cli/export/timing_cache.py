@@ -19,6 +19,7 @@ class TimingCache:
 
     def __init__(self, file: Path) -> None:
         self.file = file
+        self._given: Any = None  # must outlive the build
 
     @classmethod
     def of(cls, folder: Path, tensorrt: str, gpu: GpuFacts) -> TimingCache:
@@ -32,6 +33,7 @@ class TimingCache:
         for content in (known, b""):
             cache = config.create_timing_cache(content)
             if cache is not None and config.set_timing_cache(cache, False):
+                self._given = cache
                 return
 
     def save(self, config: Any) -> None:

@@ -56,6 +56,13 @@ def test_an_engine_is_built_proven_and_usable(run: Run, machine: World, trained:
     assert json.loads(scored.out)["metrics"]["AP"] == pytest.approx(found["proof"]["ap_artefact"])
 
 
+def test_an_engine_is_built_for_and_proven_on_the_gpu_that_was_named(run: Run, machine: World, trained: Path):
+    machine.gpu.count = 2
+    done = export(run, trained, "--out", "toy.engine", "--device", "cuda:1")
+    assert done.code == 0, done.err
+    assert machine.gpu.current == 1  # the proof came last
+
+
 def test_a_failed_build_keeps_its_log_alone(run: Run, machine: World, trained: Path, tmp_path: Path):
     machine.build_error = "Error Code 2: OutOfMemory"
     done = export(run, trained, "--out", "toy.engine")

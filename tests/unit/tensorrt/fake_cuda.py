@@ -93,7 +93,7 @@ class FakeGpu:
 
     def __init__(self, name: str = "Tesla T4", capability: str = "7.5", memory: int = 15 * 2**30) -> None:
         self.name, self.capability, self.memory = name, capability, memory
-        self.count = 1
+        self.count, self.current = 1, 0
         self.fails: dict[str, cudaError_t] = {}
         self.per_task_ms = 0.5
         self.clock_ms = 0.0
@@ -157,6 +157,7 @@ class FakeGpu:
 
     def cudaSetDevice(self, device: int) -> Any:
         assert 0 <= device < self.count
+        self.current = device
 
     def cudaGetDeviceProperties(self, device: int) -> Any:
         return (DeviceProperties(self.name, self.capability, self.memory),)

@@ -10,6 +10,7 @@ import pytest
 
 from dfine_cli.artefact import read_sidecar, sidecar_of
 from dfine_cli.backends.detector import OpenOptions, open_detector
+from dfine_cli.backends.tensorrt_backend import open_engine
 from dfine_cli.data.classes import ClassMap
 from dfine_cli.errors import DfineError, UsageError
 from dfine_cli.export.tensorrt import build_engine
@@ -47,6 +48,28 @@ def test_an_engine_detects_what_its_graph_detects(pair, contract, batch, count):
             assert one.dtype == other.dtype
 
 
+@pytest.mark.parametrize("count", [1, 5])
+def test_passes_as_graphs_give_the_same(pair, count):
+    file = pair()[0]
+    graphed = open_engine(file, OpenOptions(), graphs=True)
+    for pictures_ in (pictures(count), pictures(count)[::-1].copy()):
+        found = graphed.detect(pictures_, SIZES[:count])
+        expected = open_detector(file).detect(pictures_, SIZES[:count])
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(ours.scores, theirs.scores)
+            np.testing.assert_array_equal(ours.labels, theirs.labels)
+    assert graphed.session.engine.is_captured
+
+
+def test_a_pass_is_timed_by_events_and_its_memory_is_known(world, pair):
+    session = open_detector(pair()[0]).session
+    ready = session.prepare(graphs.images(2), graphs.sizes_wh(2))
+    result, ms = session.event_timer(lambda: session.run(ready))
+    assert ms == pytest.approx(2 * world.gpu.per_task_ms)
+    assert session.fetch(result).scores.shape == (2, 3)
+    assert session.peak_device_mb() * 2**20 == pytest.approx(world.gpu.used)
+
+
 def test_it_says_what_it_is(pair):
     detector = open_detector(pair(half=True)[0])
     assert detector.name == "dfine-n"
@@ -58,7 +81,8 @@ def test_it_says_what_it_is(pair):
 
 
 def test_an_engine_that_keeps_no_details_has_a_precision_that_is_not_told(world, pair):
-    from tests.unit.tensorrt.simulation import MAGIC, unpack
+    from tests.unit.tensorrt.simulated_runtime import unpack
+    from tests.unit.tensorrt.simulation import MAGIC
 
     file = pair()[0]
     header, model = unpack(file.read_bytes())

@@ -297,5 +297,5 @@ def test_a_description_that_does_not_know_where_it_was_built_is_no_obstacle(file
 
 
 def test_engines_run_without_torch():
-    code = "import sys, dfine_cli.backends.tensorrt_engine, dfine_cli.export.tensorrt; assert 'torch' not in sys.modules"
+    code = "import sys, dfine_cli.backends.tensorrt_backend, dfine_cli.export.tensorrt; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -46,3 +46,8 @@ def test_an_engine_that_keeps_names_only_tells_no_types():
 
 def test_shares_are_those_of_layers_that_compute_with_numbers():
     assert describe_layer_types({"fp16": 30, "int64": 7, "fp32": 10, "other": 3}) == "fp16 75%, fp32 25%"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", "Layers: conv"])
+def test_what_cannot_be_read_tells_no_types(text):
+    assert parse_layer_types(text) == {}

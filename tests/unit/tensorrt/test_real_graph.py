@@ -78,12 +78,17 @@ def test_its_engine_detects_what_it_detects_in_onnx_runtime(world, exported, tmp
         assert len(ours.boxes) == len(theirs.boxes) > 0
 
 
-def test_a_graph_with_grid_sample_is_warned_of(world, tmp_path):
+@pytest.fixture(scope="module")
+def with_grid_sample(tmp_path_factory):
     torch.manual_seed(0)
     model = build_model("n", len(CLASSES), input_size=SIZE).eval()
-    file = tmp_path / "dfine-n.onnx"
+    file = tmp_path_factory.mktemp("grid") / "dfine-n.onnx"
     write_onnx(build_graph(model, spec("grid")), described("fp32"), file)
-    built = build_engine(file, described("fp32"), tmp_path / "dfine-n.engine")
+    return file
+
+
+def test_a_graph_with_grid_sample_is_warned_of(world, with_grid_sample, tmp_path):
+    built = build_engine(with_grid_sample, described("fp32"), tmp_path / "dfine-n.engine")
     assert "layers of the graph are GridSample" in built.log.warnings[0]
     assert "--sampling gather" in built.log_file.read_text()
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from dfine_cli import __version__
-from dfine_cli.cli import bench, demo, finetune, init, train, visualize, zoo
+from dfine_cli.cli import bench, demo, export, finetune, init, train, visualize, zoo
 from dfine_cli.cli import eval as eval_
 from dfine_cli.cli.console import print_error, print_out
 from dfine_cli.errors import DfineError, ExitCode
@@ -20,6 +20,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train.command,
     "finetune": finetune.command,
     "eval": eval_.command,
+    "export": export.command,
     "visualize": visualize.command,
     "bench": bench.command,
     "demo": demo.command,
@@ -69,7 +70,7 @@ def _root(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
 ) -> None:
-    """D-FINE object detectors on your own data: init, train, finetune, eval, visualize, bench."""
+    """D-FINE object detectors on your own data: init, train, finetune, eval, export, visualize, bench."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

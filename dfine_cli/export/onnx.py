@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnxsim
 import torch
 
 from dfine_cli import __version__
@@ -21,8 +22,8 @@ from dfine_cli.export.source import Source
 from dfine_cli.export.spec import GraphSpec
 from dfine_cli.model.dfine import DFINE, check_input_size
 
-IR_VERSION = 8
-"""Of the file format; that of opset 17, which every runtime of the last years reads."""
+BATCH = "batch"
+"""Name of the first dimension where it is not fixed."""
 _VERSIONS = ("torch", "onnx", "onnxsim")
 
 
@@ -39,20 +40,51 @@ def build_graph(model: DFINE, spec: GraphSpec) -> onnx.ModelProto:
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")  # thousands of lines about what a trace does not follow
         torch.onnx.export(
-            DeployModel(model, spec.input_size).eval(),
+            DeployModel(model, spec).eval(),
             arguments[: len(signature.inputs)],
             file := str(Path(folder, "graph.onnx")),
             input_names=list(signature.inputs),
             output_names=list(signature.outputs),
             dynamic_axes=None
             if spec.batch.is_fixed
-            else {name: {0: "batch"} for name in (*signature.inputs, *signature.outputs)},
+            else {name: {0: BATCH} for name in (*signature.inputs, *signature.outputs)},
             opset_version=spec.opset,
             dynamo=False,
         )
         graph = onnx.load_model(file)
+    graph = _simplified(graph)
+    _name_shapes(graph, spec)
     onnx.checker.check_model(graph, full_check=True)
     return graph
+
+
+def _simplified(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph without what is constant in it; constants are stored as such, not as nodes."""
+    simple, same = onnxsim.simplify(graph)
+    if not same:
+        raise DfineError("the simplified graph does not compute what the graph does", "report this as a bug")
+    kept = []
+    for node in simple.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            node.attribute[0].t.name = node.output[0]
+            simple.graph.initializer.append(node.attribute[0].t)
+        else:
+            kept.append(node)
+    del simple.graph.node[:]
+    simple.graph.node.extend(kept)
+    simple.producer_name, simple.producer_version = "dfine-cli", __version__
+    return simple
+
+
+def _name_shapes(graph: onnx.ModelProto, spec: GraphSpec) -> None:
+    """Give outputs their whole shapes, of which a trace with a dynamic batch knows only some."""
+    for value in graph.graph.output:
+        shape = value.type.tensor_type.shape.dim
+        for axis, dimension in enumerate(shape):
+            if axis == 0 and not spec.batch.is_fixed:
+                dimension.dim_param = BATCH
+        if len(shape) == 3:
+            shape[2].dim_value = 4
 
 
 def describe(source: Source, spec: GraphSpec) -> Artefact:

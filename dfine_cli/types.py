@@ -135,6 +135,9 @@ class Detections(NamedTuple):
     """[N] in [0, 1], descending."""
     labels: NDArray[np.int64]
     """[N] class index."""
+    spread: NDArray[np.float32] | None = None
+    """[N, 4] standard deviation of each edge (left, top, right, bottom) in pixels of the original image, from the
+    distributions that the box was made of; None where a backend does not carry them."""
 
 
 JsonDict = dict[str, Any]

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from dfine_cli import checkpoint_format as keys
 from dfine_cli.backends.detector import OpenOptions
+from dfine_cli.boxes import cxcywh_to_xyxy
 from dfine_cli.data.classes import ClassMap
 from dfine_cli.errors import CheckError, MissingError, UsageError
 from dfine_cli.model.dfine import DFINE, build_model, check_input_size
-from dfine_cli.model.postprocess import postprocess
+from dfine_cli.model.postprocess import best_pairs, to_pixels
 from dfine_cli.tensor_file import load_plain
 from dfine_cli.types import Detections, Size
 
@@ -57,9 +58,12 @@ class TorchDetector:
         batch = torch.from_numpy(images).to(self.device, non_blocking=True).float().div_(255)
         sizes_wh = torch.tensor([(width, height) for height, width in sizes], device=self.device)
         final = self.model(batch).final
-        labels, boxes, scores = postprocess(final, sizes_wh, top_k=final.logits.shape[1])
-        columns = (boxes.float().cpu().numpy(), scores.float().cpu().numpy(), labels.cpu().numpy())
-        return [Detections(*image) for image in zip(*columns, strict=True)]
+        queries, labels, scores = best_pairs(final.logits, top_k=final.logits.shape[1])
+        columns = [to_pixels(cxcywh_to_xyxy(final.boxes), queries, sizes_wh), scores, labels]
+        if final.corners is not None:
+            columns.append(to_pixels(self.model.decoder.edge_spread(final), queries, sizes_wh))
+        arrays = [(c.float() if c.is_floating_point() else c).cpu().numpy() for c in columns]
+        return [Detections(*image) for image in zip(*arrays, strict=True)]
 
 
 def choose_device(name: str) -> torch.device:

@@ -1,6 +1,7 @@
 """``dfine eval``: the COCO numbers of a checkpoint, an exported file or a results file, on a dataset."""
 
 import shlex
+from collections.abc import Mapping
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ import typer
 
 from dfine_cli.cli.console import StatusLine, print_next, say
 from dfine_cli.cli.downloads import local_weights
-from dfine_cli.cli.options import ClassesOption, InputSizeOption, JsonOption, to_open_options
+from dfine_cli.cli.options import ClassesOption, InputSizeOption, JsonOption, check_place, to_open_options
 from dfine_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ def command(
 
     Without DATA a run is scored on its own validation set. Predictions keep the category ids of the dataset.
     """
-    check_sheet(sheet, predictions)
+    check_words(model, data, predictions, {"--out": out, "--sheet": sheet, "--store-threshold": store})
+    check_places({"--out": out, "--sheet": sheet, "--report": report})
     from dfine_cli.backends.detector import EXPORTED, find_weights
     from dfine_cli.cli.explain import (
         check_report,
@@ -135,8 +137,9 @@ def command(
         subject, truth, files, results, other=other, max_dets=max_dets, report=report
     )
     own = weights is not None and data is None and split is Split.VAL
-    if weights is not None and (own if store is None else store):
-        extra["threshold_stored_in"] = store_point(weights, explained, files)
+    if weights is not None and scored is not None and (own if store is None else store):
+        place = store_point(weights, explained, files, scored.names)
+        extra |= {"threshold_stored_in": place} if place else {}
     if written:
         extra["report"] = [str(path) for path in written]
     show_explained(subject, explained, extra, as_json)
@@ -164,13 +167,46 @@ def _detect(model: Path, files: "SplitFiles", options: "OpenOptions", batch: int
         status.close()
 
 
-def check_sheet(sheet: Path | None, predictions: Path | None) -> None:
-    """Refuse now what would fail after the evaluation."""
-    if sheet is None:
+def check_words(
+    model: Path | None, data: Path | None, predictions: Path | None, of_model: Mapping[str, object]
+) -> None:
+    """Refuse words that contradict each other rather than pass over one of them.
+
+    Args:
+        model: The first word, which is the data if results are given.
+        data: The second.
+        predictions: The results.
+        of_model: Options that only a model gives a meaning, with their values; None if not given.
+
+    Raises:
+        UsageError: Naming the word that is too many.
+    """
+    if predictions is None:
         return
-    if predictions is not None:
-        raise UsageError("--sheet draws what a model finds", "give a model, without --predictions")
-    if sheet.suffix.lower() != ".png":
+    if model is not None and data is not None:
+        raise UsageError(
+            f"--predictions {predictions} and the model {model}: only one of them can be scored",
+            f"dfine eval {data} --predictions {predictions}, or add --compare {predictions} to the model",
+        )
+    for option, value in of_model.items():
+        if value is not None:
+            raise UsageError(f"{option} is for what a model finds", "give a model, without --predictions")
+
+
+def check_places(places: Mapping[str, Path | None]) -> None:
+    """Refuse now what would fail after the evaluation.
+
+    Args:
+        places: Where something is to be written, by option.
+
+    Raises:
+        UsageError: Nothing can be written there, or not in this format.
+    """
+    for option, place in places.items():
+        if place is not None:
+            check_place(option, place)
+    sheet = places["--sheet"]
+    if sheet is not None and sheet.suffix.lower() != ".png":
         raise UsageError(f"--sheet {sheet}: must be a PNG file", f"for example {sheet.with_suffix('.png')}")
 
 

@@ -1,5 +1,6 @@
 """Options that several commands share, and how they become overrides of a recipe."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -96,6 +97,23 @@ def to_overrides(flags: Mapping[str, object], assignments: Sequence[str] | None 
         if value is not None
     ]
     return [*given, *(assignments or ())]
+
+
+def check_place(option: str, path: Path) -> None:
+    """Refuse, before anything is computed, a place where no file can be made.
+
+    Args:
+        option: That gives it, for the message.
+        path: The file or folder that is to be written; folders on the way to it need not be there.
+
+    Raises:
+        UsageError: A folder on the way is a file, or may not be written.
+    """
+    there = next(parent for parent in path.absolute().parents if parent.exists())
+    if not there.is_dir():
+        raise UsageError(f"{option} {path}: {there} is a file, not a folder", "choose another place")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"{option} {path}: {there} may not be written", "choose another place")
 
 
 def parse_input_size(text: str | None) -> list[int] | None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from dfine_cli.model.decoder_layers import ACTIVATIONS, MLP, DecoderLayer, DecoderStack, Heads, Refined
 from dfine_cli.model.denoising import DenoisingQueries, attention_mask, make_denoising_queries
+from dfine_cli.model.fdr import edge_spread
 from dfine_cli.model.fuse import merge, with_weights
 from dfine_cli.model.query_selection import Proposals, Shapes, make_anchors, select_proposals
 from dfine_cli.types import (
@@ -153,7 +154,7 @@ class Decoder(nn.Module):
             features: Fused levels of the encoder.
             targets: One per image, for denoising queries; they are made in training mode only.
         """
-        levels = [project(level) for project, level in zip(self.input_proj, features.levels, strict=True)]
+        levels = self._project(features)
         proposals = self._propose(levels)
         proposed = proposals.box_logits + self.enc_bbox_head(proposals.content)
         content, box_logits, mask = proposals.content.detach(), proposed.detach(), None
@@ -164,14 +165,34 @@ class Decoder(nn.Module):
                 denoising.content.shape[1], denoising.groups, box_logits.shape[1], box_logits.device
             )
             box_logits = torch.cat((denoising.box_logits, box_logits), 1)
-        # Once for all layers: the precision of the locations, and a layout that can be cut into heads as it is.
-        values = tuple(level.to(box_logits.dtype).contiguous() for level in levels)
-        refined = self.decoder(content, box_logits, values, mask, self._heads())
+        refined = self.decoder(content, box_logits, _values(levels, box_logits.dtype), mask, self._heads())
         if not self.training:
             return ModelOutput(final=refined.layers[-1], features=features)
         encoder = LayerOutput(proposals.logits, proposed.sigmoid())
         output: ModelOutput = _training_output(refined, encoder, denoising, features)
         return output
+
+    def all_layers(self, features: EncoderFeatures) -> list[LayerOutput]:
+        """What every layer predicts, first to last, where ``forward`` in eval mode gives the last one alone.
+
+        Args:
+            features: Fused levels of the encoder.
+
+        Raises:
+            ValueError: The model is fused, which takes out the heads of the earlier layers.
+        """
+        if not all(isinstance(head, nn.Linear) for head in self.dec_score_head):
+            raise ValueError("a fused model has no heads for its earlier layers")
+        levels = self._project(features)
+        proposals = self._propose(levels)
+        proposed = proposals.box_logits + self.enc_bbox_head(proposals.content)
+        values = _values(levels, proposed.dtype)
+        refined: Refined = self.decoder(proposals.content, proposed, values, None, self._heads(), every=True)
+        return refined.layers
+
+    def _project(self, features: EncoderFeatures) -> list[Tensor]:
+        """The levels at the decoder's width."""
+        return [project(level) for project, level in zip(self.input_proj, features.levels, strict=True)]
 
     def _propose(self, levels: Sequence[Tensor]) -> Proposals:
         """The cells with the best class scores."""
@@ -206,12 +227,26 @@ class Decoder(nn.Module):
     def _heads(self) -> Heads:
         return Heads(self.query_pos_head, self.pre_bbox_head, self.dec_score_head, self.dec_bbox_head)
 
+    def edge_spread(self, output: LayerOutput) -> Tensor:
+        """Standard deviations [B, Q, 4] of the edges of predicted boxes, in fractions of the image.
+
+        Args:
+            output: Of one of the layers here; see ``fdr.edge_spread``.
+        """
+        assert output.corners is not None and output.references is not None
+        return edge_spread(output.corners, self.decoder.bin_offsets, output.references, self.reg_scale)
+
     def drop_unused(self) -> None:
         """Take out the score heads that only training needs; the rest keeps its names."""
         last = len(self.decoder.layers) - 1
         for index in range(last):
             self.dec_score_head[index] = nn.Identity()
             self.decoder.lqe_layers[index] = nn.Identity()
+
+
+def _values(levels: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Once for all layers: the precision of the locations, and a layout that can be cut into heads as it is."""
+    return tuple(level.to(dtype).contiguous() for level in levels)
 
 
 # Outside of a compiled graph: views that a graph returns would be replayed from their base, and those of two

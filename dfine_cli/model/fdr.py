@@ -48,6 +48,27 @@ def integrate(corners: Tensor, weights: Tensor) -> Tensor:
     return expectation(bin_probabilities(corners, len(weights)), weights)
 
 
+def edge_spread(
+    corners: Tensor, weights: Tensor, references_cxcywh: Tensor, reg_scale: float | Tensor
+) -> Tensor:
+    """How far the distributions of a box leave its edges open: their standard deviations, weighted by W(n).
+
+    Args:
+        corners: [..., 4 * (R + 1)] edge-offset logits.
+        weights: [R + 1] offsets of the bins.
+        references_cxcywh: [..., 4] boxes that the offsets are measured from.
+        reg_scale: The inverse of the paper's c.
+
+    Returns:
+        [..., 4] for the edges left, top, right, bottom, in the unit of the references: fractions of the image.
+    """
+    probabilities = bin_probabilities(corners, len(weights))
+    offsets = weights.to(probabilities.dtype)
+    deviations = offsets - expectation(probabilities, offsets)[..., None]
+    size = references_cxcywh[..., 2:].abs() / reg_scale
+    return (probabilities * deviations.square()).sum(-1).sqrt() * torch.cat((size, size), -1)
+
+
 def distances_to_boxes(references_cxcywh: Tensor, distances: Tensor, reg_scale: float | Tensor) -> Tensor:
     """Boxes [..., 4] cxcywh whose edges are ``distances`` [..., 4] off those of the references (equation 2).
 

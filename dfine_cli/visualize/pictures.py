@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from dfine_cli.errors import DfineError, UsageError
 from dfine_cli.visualize.draw import Picture, draw_boxes
@@ -18,36 +20,44 @@ WRITTEN = (".jpg", ".jpeg", ".png")
 
 
 def write_pictures(
-    shown: Shown, out: Path, threshold: float, on_progress: Callable[[int, int], None] | None = None
+    shown: Shown,
+    out: Path,
+    threshold: float | NDArray[np.float64],
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Path], int]:
     """Draw every image with its detections.
 
     Args:
         shown: Images with detections.
-        out: Folder of the pictures; names and subfolders are those of the images.
-        threshold: Lowest score that is drawn.
+        out: Folder of the pictures, whose names and subfolders are those of the images; or the file of a single one.
+        threshold: Lowest score that is drawn, one for all or one for each class.
         on_progress: Told how many of how many images are done.
 
     Returns:
         The files, and how many images could not be read.
 
     Raises:
-        UsageError: A picture would take the place of its image.
+        UsageError: A picture would take the place of its image, or ``out`` is one file for several images.
         DfineError: A file cannot be written.
     """
     found, truth = shown.matching.detections, shown.matching.truth
+    labels, names = shown.drawn_as()
+    least = np.broadcast_to(threshold, len(truth.names))
     written: list[Path] = []
+    single = out.suffix.lower() in WRITTEN and not out.is_dir()
+    if (single and len(shown.names) > 1) or (out.is_file() and not single):
+        raise UsageError(f"--out {out}: is one file, for {len(shown.names)} images", "give a folder")
     for image in range(len(shown.names)):
-        target = out / picture_name(shown.names[image] or f"{truth.image_ids[image]}")
+        target = out if single else out / picture_name(shown.names[image] or f"{truth.image_ids[image]}")
         if target.exists() and shown.images.is_image(image, target):
             raise UsageError(f"{target}: is the image itself", "choose another folder with --out")
         picture = shown.images.read(image)
         if picture is not None:
             rows = shown.of_image(image)
-            rows = rows[found.scores[rows] >= threshold]
+            rows = rows[found.scores[rows] >= least[found.classes[rows]]]
             boxes = to_corners(found.boxes_xywh[rows])
             write_picture(
-                target, draw_boxes(picture, boxes, found.classes[rows], truth.names, found.scores[rows])
+                target, draw_boxes(picture, boxes, labels[found.classes[rows]], names, found.scores[rows])
             )
             written.append(target)
         if on_progress:

@@ -10,6 +10,7 @@ from torch import nn
 
 from dfine_cli import checkpoint_format as keys
 from dfine_cli.backends.torch_backend import TorchDetector, choose_device, open_checkpoint, read_checkpoint
+from dfine_cli.boxes import cxcywh_to_xyxy
 from dfine_cli.config.schema import Recipe
 from dfine_cli.data.classes import ClassMap
 from dfine_cli.errors import DfineError, MissingError
@@ -71,6 +72,24 @@ def test_detections_are_in_pixels_of_each_original_best_first():
     assert wide.scores[:2].tolist() == pytest.approx([1 / (1 + np.exp(-3)), 1 / (1 + np.exp(-1))], abs=1e-6)
     assert (np.diff(wide.scores) <= 0).all()
     assert (wide.boxes.dtype, wide.scores.dtype, wide.labels.dtype) == (np.float32, np.float32, np.int64)
+
+
+def test_the_spread_of_the_edges_goes_with_its_box(content):
+    model = build_model("n", 2, input_size=(64, 96), num_queries=20, num_denoising=0, bins=16)
+    model.load_state_dict(content[keys.EMA])
+    for head in model.decoder.dec_bbox_head:
+        torch.nn.init.normal_(head.layers[-1].weight)  # before training all distributions are the same
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 96), np.uint8)
+    small, large = TorchDetector(model, CLASSES, (64, 96), CPU).detect(images, [(64, 96), (640, 480)])
+    final = model(torch.from_numpy(images).float() / 255).final
+    for found, image, scale in ((small, 0, (96, 64, 96, 64)), (large, 1, (480, 640, 480, 640))):
+        assert found.spread.shape == (20, 4) and found.spread.dtype == np.float32
+        spread = model.decoder.edge_spread(final)[image].detach().numpy() * scale
+        boxes = cxcywh_to_xyxy(final.boxes)[image].detach().numpy() * scale
+        for box, own in zip(found.boxes, found.spread, strict=True):
+            query = np.abs(boxes - box).sum(1).argmin()
+            assert own == pytest.approx(spread[query], rel=1e-4) and own.min() > 0
+    assert TorchDetector(Fixed(), CLASSES, (32, 32), CPU).detect(images, [(1, 1)] * 2)[0].spread is None
 
 
 def test_a_checkpoint_detects_as_the_model_that_it_holds(content, save):

@@ -9,6 +9,7 @@ from dfine_cli.boxes import cxcywh_to_xyxy
 from dfine_cli.model.fdr import (
     boxes_to_distances,
     distances_to_boxes,
+    edge_spread,
     expectation,
     integrate,
     project_to_bins,
@@ -144,3 +145,26 @@ def test_a_reference_without_size_gives_finite_targets_in_the_outer_bins():
     left, left_share, right_share = project_to_bins(distances, weighting(32, 0.5, 4))
     assert left.tolist() == [31] * 4
     assert left_share.isfinite().all() and right_share.isfinite().all()
+
+
+@pytest.mark.parametrize("reg_scale", [4, 8])
+def test_the_spread_is_that_of_edges_drawn_from_the_distributions(reg_scale):
+    torch.manual_seed(0)
+    weights, references = weighting(16, 0.5, reg_scale), torch.tensor([0.5, 0.4, 0.3, 0.2])
+    corners = 3 * torch.randn(4 * 17)
+    drawn = torch.stack(
+        [torch.multinomial(p, 40_000, replacement=True) for p in corners.view(4, 17).softmax(-1)], -1
+    )
+    edges = cxcywh_to_xyxy(distances_to_boxes(references, weights[drawn], reg_scale))
+    spread = edge_spread(corners, weights, references, reg_scale)
+    torch.testing.assert_close(spread, edges.std(0), rtol=0.02, atol=0)
+
+
+def test_a_certain_distribution_has_no_spread_and_two_equal_bins_have_half_their_distance():
+    weights = weighting(32, 0.5, 4)
+    corners = torch.full((4, 33), -1e4)
+    corners[0, 5] = 0
+    corners[1:, [3, 9]] = 0
+    spread = edge_spread(corners.flatten(), weights, torch.tensor([0.5, 0.5, 0.4, 0.2]), 4)
+    half = (weights[9] - weights[3]) / 2
+    torch.testing.assert_close(spread, torch.tensor([0, half * 0.05, half * 0.1, half * 0.05]))

@@ -35,7 +35,7 @@ from dfine_cli.export.graph import tidy
 MOST_IMAGES: Final = 32
 """Images that are looked at, taken evenly from all that are given."""
 
-LEAST_SIGNAL_DB: Final = 25.0
+LEAST_SIGNAL_DB: Final = 28.0
 """Signal over rounding noise, in decibels, that the input of a convolution must keep in 8 bits."""
 
 REASONS: Final = {

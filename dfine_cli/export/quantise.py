@@ -33,7 +33,7 @@ from dfine_cli.errors import UsageError
 from dfine_cli.export.graph import tidy
 
 MOST_IMAGES: Final = 32
-"""Images that are looked at, taken evenly from all that are given."""
+"""Images that are worth calibrating on."""
 
 LEAST_SIGNAL_DB: Final = 28.0
 """Signal over rounding noise, in decibels, that the input of a convolution must keep in 8 bits."""
@@ -68,11 +68,6 @@ class CalibrationImages:
 
     files: Sequence[Path]
     exif: Literal["apply", "ignore"] = "apply"
-
-    def some(self) -> Sequence[Path]:
-        """At most ``MOST_IMAGES`` of them, evenly spaced."""
-        step = max(1, len(self.files) / MOST_IMAGES)
-        return [self.files[int(i * step)] for i in range(min(len(self.files), MOST_IMAGES))]
 
 
 def quantise(model: ModelProto, images: CalibrationImages | None) -> tuple[ModelProto, dict[str, str]]:
@@ -167,19 +162,19 @@ def _write_pairs(model: ModelProto, chosen: list[str], reader: _Reader) -> Model
             extra_options=_OPTIONS,
         )
         quantised = onnx.load(file)
-    _spare_others(quantised)
+    _spare_others(quantised, set(chosen))
     return quantised
 
 
-def _spare_others(model: ModelProto) -> None:
-    """Let what is no convolution read what was there before: the quantiser gives its rounded form to everyone."""
+def _spare_others(model: ModelProto, chosen: set[str]) -> None:
+    """Let what was not chosen read what was there before: the quantiser gives its rounded form to everyone."""
     pairs = {node.output[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
     quantised = {
         node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"
     }
     before = {name: quantised[pair.input[0]] for name, pair in pairs.items() if pair.input[0] in quantised}
     for node in model.graph.node:
-        if node.op_type == "Conv" and node.input[1] in pairs:
+        if node.name in chosen:
             continue
         for index, name in enumerate(node.input):
             node.input[index] = before.get(name, name)
@@ -192,7 +187,7 @@ class _Reader(CalibrationDataReader):
         self._names = [value.name for value in model.graph.input]
         height, width = (side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim[2:])
         self._prepare = Preprocessing((height, width))
-        self._files = images.some()
+        self._files = images.files
         self._exif = images.exif
         self.rewind()
 

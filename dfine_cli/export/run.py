@@ -88,8 +88,6 @@ class Format(NamedTuple):
     """What ``auto`` stands for."""
     write: Callable[[onnx.ModelProto, Artefact, Path], Artefact]
     """Writes graph and description; returns the description that was written."""
-    halves: bool = False
-    """Whether it halves the weights itself, so that ``fp16`` begins with a graph in single precision."""
 
 
 def _write_onnx(graph: onnx.ModelProto, artefact: Artefact, file: Path) -> Artefact:
@@ -98,14 +96,14 @@ def _write_onnx(graph: onnx.ModelProto, artefact: Artefact, file: Path) -> Artef
 
 
 def _write_openvino(graph: onnx.ModelProto, artefact: Artefact, file: Path) -> Artefact:
-    described = write_openvino(graph, artefact, file, half=artefact.precision == "fp16")
+    described = write_openvino(graph, artefact, file)
     sidecar_of(file).write_text(described.to_json(), encoding="utf-8")
     return described
 
 
 FORMATS: dict[str, Format] = {
     "onnx": Format(".onnx", "gather", _write_onnx),
-    "openvino": Format(".xml", "gather", _write_openvino, halves=True),
+    "openvino": Format(".xml", "gather", _write_openvino),
 }
 """Kinds of files by name."""
 
@@ -142,7 +140,7 @@ def export(plan: Plan, on_step: OnStep | None = None, on_progress: Progress | No
     with workshop(place) as folder:
         draft = folder / f"model{made.suffix}"
         tell("tracing the network")
-        graph, artefact = make_graph(source, spec, plan.precision, images, halves=made.halves)
+        graph, artefact = make_graph(source, spec, plan.precision, images)
         tell(f"writing {plan.format}")
         artefact = made.write(graph, artefact, draft)
         tell(f"comparing with the checkpoint on {images.told}")
@@ -162,7 +160,7 @@ def export(plan: Plan, on_step: OnStep | None = None, on_progress: Progress | No
 
 
 def make_graph(
-    source: Source, spec: GraphSpec, precision: str, images: ProofImages, *, halves: bool = False
+    source: Source, spec: GraphSpec, precision: str, images: ProofImages
 ) -> tuple[onnx.ModelProto, Artefact]:
     """The graph in its precision, and its description.
 
@@ -171,7 +169,6 @@ def make_graph(
         spec: What the graph is to be.
         precision: Key of ``precision.PRECISIONS``.
         images: What ``int8`` is calibrated on if the images of the training are not known.
-        halves: Whether the format halves the weights itself.
 
     Raises:
         UsageError: There is no such precision, or it is not possible here.
@@ -183,8 +180,7 @@ def make_graph(
     if precision == "int8":
         files = calibration_files(images, source.recipe, MOST_IMAGES)
         calibration = CalibrationImages(files, source.detector.exif)
-    left_single = halves and precision == "fp16"
-    converted = convert(single, "fp32" if left_single else precision, calibration)
+    converted = convert(single, precision, calibration)
     artefact = dataclasses.replace(
         describe(source, spec),
         precision=precision,

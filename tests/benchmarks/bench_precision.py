@@ -1,6 +1,6 @@
 """What fp16 and int8 do to the AP and the latency of an exported detector on this CPU.
 
-    python tests/benchmarks/bench_precision.py MODEL.onnx ANNOTATIONS.json IMAGES CALIBRATION [--rounds 20]
+    PYTHONPATH=. python tests/benchmarks/bench_precision.py MODEL.onnx ANNOTATIONS.json IMAGES CALIBRATION [--rounds 20]
 
 MODEL.onnx is a file of `dfine export` in single precision, or another one with the published contract; CALIBRATION
 is a folder of images for int8. `rounded` is fp16 with every tensor rounded, as hardware with half precision has it:

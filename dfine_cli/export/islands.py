@@ -20,6 +20,8 @@ SMALLEST_HALF = 2.0**-24
 NORMS = {"LayerNormalization", "RMSNormalization", "GroupNormalization", "InstanceNormalization"}
 SHAPE_ONLY = {"Shape", "Size"}
 """Operators that read the shape of their input and not its values."""
+EXACT = MOVES_ONLY | {"ReduceMax", "Max", "Relu"}
+"""Operators whose result is as exact as their input."""
 INDEXED = {"Gather": 1, "GatherElements": 1, "GatherND": 1}
 """Operators that read at places, and which input holds those."""
 
@@ -205,22 +207,37 @@ ISLANDS: tuple[Island, ...] = (
 
 
 def find_islands(graph: Graph) -> dict[str, str]:
-    """Which island a node belongs to: first output of the node to name of the island.
-
-    A node that reads from islands alone joins them: to halve it would cost two casts and gain nothing.
-    """
+    """Which island a node belongs to: first output of the node to name of the island."""
     members: dict[str, str] = {}
     for island in ISLANDS:
         for node in island.find(graph):
             if any(graph.is_float(name) for name in (*node.input, *node.output)):
                 members.setdefault(node.output[0], island.name)
+    _trim(graph, members)
+    _extend(graph, members)
+    return members
+
+
+def _trim(graph: Graph, members: dict[str, str]) -> None:
+    """Take nodes at the shore out that round nothing: behind them there may be less to cast."""
+    for node in graph.nodes:
+        if node.op_type in EXACT and (homes := _homes(graph, members, node)) and not any(homes):
+            members.pop(node.output[0], None)
+
+
+def _extend(graph: Graph, members: dict[str, str]) -> None:
+    """Take nodes in that read from islands alone: to halve them would round what has been kept exact."""
     for node in graph.nodes:
         if node.output[0] in members or graph.has_weights(node) or node.op_type in NORMS | SHAPE_ONLY:
             continue
-        homes = [_home(graph, members, name) for name in graph.floats_in(node) if not is_neutral(graph, name)]
+        homes = _homes(graph, members, node)
         if homes and all(homes):
             members[node.output[0]] = str(homes[0])
-    return members
+
+
+def _homes(graph: Graph, members: dict[str, str], node: NodeProto) -> list[str | None]:
+    """The islands that the floating inputs of a node come from, None for those that come from elsewhere."""
+    return [_home(graph, members, name) for name in graph.floats_in(node) if not is_neutral(graph, name)]
 
 
 def _home(graph: Graph, members: dict[str, str], name: str) -> str | None:

@@ -1,4 +1,9 @@
-"""Whole numbers of 8 bits for the convolutions, written into the graph as explicit Q/DQ pairs."""
+"""Whole numbers of 8 bits for the convolutions, written into the graph as explicit Q/DQ pairs.
+
+Convolutions are nearly all of the arithmetic. What they read and their weights get 8 bits, with one scale for a
+tensor and one for each filter; all else stays in single precision. So do the convolutions that read something
+which 8 bits hold badly: how badly is measured on the user's images (``LEAST_SIGNAL_DB``).
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import onnx
+import onnxruntime
+from numpy.typing import NDArray
 from onnx import ModelProto
 from onnxruntime.quantization import (
     CalibrationDataReader,
@@ -25,12 +32,24 @@ from dfine_cli.data.preprocess import Preprocessing
 from dfine_cli.errors import UsageError
 from dfine_cli.export.graph import tidy
 
-FLOATING = "decoder and attention"
-FLOATING_REASON = "boxes and scores need more than 256 steps, and the matrices are too small to gain"
+MOST_IMAGES: Final = 32
+"""Images that are looked at, taken evenly from all that are given."""
 
-# What TensorRT asks for: zero is zero, weights stored in 8 bits, biases left alone, and pairs on what a
-# convolution reads only, so that its activation can still be fused with it.
-_OPTIONS = {
+LEAST_SIGNAL_DB: Final = 25.0
+"""Signal over rounding noise, in decibels, that the input of a convolution must keep in 8 bits."""
+
+REASONS: Final = {
+    "decoder and attention": "their matrices are a small part of the work, and boxes and scores need more than 256 steps",
+    "convolutions with outliers": f"what they read keeps less than {LEAST_SIGNAL_DB:.0f} dB over the rounding in 8 bits",
+}
+"""Parts that stay in single precision, and why."""
+
+_STEPS: Final = 127
+"""From zero to the largest number; the grid is symmetric."""
+
+# What TensorRT asks for: zero is zero, weights are stored in 8 bits, biases are left alone, and a pair stands only
+# before a convolution, so that the activation after it can still be fused with it.
+_OPTIONS: Final = {
     "ActivationSymmetric": True,
     "WeightSymmetric": True,
     "QuantizeBias": False,
@@ -50,31 +69,10 @@ class CalibrationImages:
     files: Sequence[Path]
     exif: Literal["apply", "ignore"] = "apply"
 
-
-class _Reader(CalibrationDataReader):
-    """Inputs of the graph for each image in turn."""
-
-    def __init__(self, model: ModelProto, images: CalibrationImages) -> None:
-        self._model = model
-        self._images = images
-        self.rewind()
-
-    def rewind(self) -> None:
-        """Start again with the first image."""
-        self._inputs = self._read()
-
-    def get_next(self) -> dict[str, Any] | None:
-        """Inputs for the next image; None after the last."""
-        return next(self._inputs, None)
-
-    def _read(self) -> Iterator[dict[str, Any]]:
-        names = [value.name for value in self._model.graph.input]
-        height, width = (d.dim_value for d in self._model.graph.input[0].type.tensor_type.shape.dim[2:])
-        prepare = Preprocessing((height, width))
-        for file in self._images.files:
-            pixels = read_image(file, self._images.exif)
-            values = [prepare(pixels)[None], np.array([[pixels.shape[1], pixels.shape[0]]])]
-            yield dict(zip(names, values, strict=False))
+    def some(self) -> Sequence[Path]:
+        """At most ``MOST_IMAGES`` of them, evenly spaced."""
+        step = max(1, len(self.files) / MOST_IMAGES)
+        return [self.files[int(i * step)] for i in range(min(len(self.files), MOST_IMAGES))]
 
 
 def quantise(model: ModelProto, images: CalibrationImages | None) -> tuple[ModelProto, dict[str, str]]:
@@ -86,22 +84,81 @@ def quantise(model: ModelProto, images: CalibrationImages | None) -> tuple[Model
 
     Raises:
         UsageError: There are no images.
-        DfineError: An image cannot be read.
+        DfineError: An image cannot be read, or the graph branches.
     """
     if images is None or not images.files:
         raise UsageError(
             "int8 is calibrated on images, and there are none",
             "give some with --data, or use --precision fp16",
         )
+    prepared = _prepare(model)
+    reader = _Reader(prepared, images)
+    signals = input_signals(prepared, reader)
+    chosen = [name for name, signal in signals.items() if signal >= LEAST_SIGNAL_DB]
+    quantised = _write_pairs(prepared, chosen, reader) if chosen else prepared
+    onnx.checker.check_model(quantised, full_check=True)
+    names = list(REASONS)[: 1 if len(chosen) == len(signals) else 2]
+    return quantised, {name: REASONS[name] for name in names}
+
+
+def input_signals(model: ModelProto, reader: _Reader) -> dict[str, float]:
+    """Signal over the noise of rounding to 8 bits, in decibels, of what each convolution reads.
+
+    Args:
+        model: A graph whose convolutions have names.
+        reader: Inputs of the graph; it is rewound.
+    """
+    convolutions = {node.name: node.input[0] for node in model.graph.node if node.op_type == "Conv"}
+    reach: dict[str, float] = {}
+    for name, values in _values(model, set(convolutions.values()), reader):
+        reach[name] = max(reach.get(name, 0.0), float(np.abs(values).max()))
+    signal = dict.fromkeys(reach, 0.0)
+    noise = dict.fromkeys(reach, 1e-12)
+    for name, values in _values(model, set(convolutions.values()), reader):
+        step = max(reach[name], 1e-12) / _STEPS
+        error = values - np.round(values / step) * step
+        signal[name] += float(np.square(values, dtype=np.float64).sum())
+        noise[name] += float(np.square(error, dtype=np.float64).sum())
+    return {
+        name: 10 * float(np.log10(max(signal[read], 1e-12) / noise[read]))
+        for name, read in convolutions.items()
+    }
+
+
+def _values(model: ModelProto, names: set[str], reader: _Reader) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """The named tensors for each image in turn."""
+    spied = ModelProto()
+    spied.CopyFrom(model)
+    inputs = {value.name for value in model.graph.input}
+    spied.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(names - inputs))
+    session = onnxruntime.InferenceSession(spied.SerializeToString(), providers=["CPUExecutionProvider"])
+    outputs = [port.name for port in session.get_outputs()]
+    reader.rewind()
+    while (given := reader.get_next()) is not None:
+        made = dict(zip(outputs, session.run(outputs, given), strict=True))
+        yield from ((name, (given | made)[name]) for name in sorted(names))
+
+
+def _prepare(model: ModelProto) -> ModelProto:
+    """A tidied copy in which every convolution has a name of its own."""
     prepared = tidy(model)
+    for node in prepared.graph.node:
+        if node.op_type == "Conv":
+            node.name = node.output[0]
     add_pre_process_metadata(prepared)  # else the quantiser advises to simplify, which has been done
+    return prepared
+
+
+def _write_pairs(model: ModelProto, chosen: list[str], reader: _Reader) -> ModelProto:
+    reader.rewind()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "quantised.onnx"
         quantize_static(
-            prepared,
+            model,
             file,
-            _Reader(model, images),
+            reader,
             quant_format=QuantFormat.QDQ,
+            nodes_to_quantize=chosen,
             op_types_to_quantize=["Conv"],
             per_channel=True,
             activation_type=QuantType.QInt8,
@@ -110,5 +167,45 @@ def quantise(model: ModelProto, images: CalibrationImages | None) -> tuple[Model
             extra_options=_OPTIONS,
         )
         quantised = onnx.load(file)
-    onnx.checker.check_model(quantised, full_check=True)
-    return quantised, {FLOATING: FLOATING_REASON}
+    _spare_others(quantised)
+    return quantised
+
+
+def _spare_others(model: ModelProto) -> None:
+    """Let what is no convolution read what was there before: the quantiser gives its rounded form to everyone."""
+    pairs = {node.output[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    quantised = {
+        node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"
+    }
+    before = {name: quantised[pair.input[0]] for name, pair in pairs.items() if pair.input[0] in quantised}
+    for node in model.graph.node:
+        if node.op_type == "Conv" and node.input[1] in pairs:
+            continue
+        for index, name in enumerate(node.input):
+            node.input[index] = before.get(name, name)
+
+
+class _Reader(CalibrationDataReader):
+    """Inputs of the graph for each image in turn."""
+
+    def __init__(self, model: ModelProto, images: CalibrationImages) -> None:
+        self._names = [value.name for value in model.graph.input]
+        height, width = (side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim[2:])
+        self._prepare = Preprocessing((height, width))
+        self._files = images.some()
+        self._exif = images.exif
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Start again with the first image."""
+        self._inputs = self._read()
+
+    def get_next(self) -> dict[str, Any] | None:
+        """Inputs for the next image; None after the last."""
+        return next(self._inputs, None)
+
+    def _read(self) -> Iterator[dict[str, Any]]:
+        for file in self._files:
+            pixels = read_image(file, self._exif)
+            size = np.array([[pixels.shape[1], pixels.shape[0]]])
+            yield dict(zip(self._names, (self._prepare(pixels)[None], size), strict=False))

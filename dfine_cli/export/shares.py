@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from onnx import ModelProto, NodeProto, TensorProto
 
-from dfine_cli.export.graph import Graph
+from dfine_cli.export.graph import WEIGHTED, Graph
 
 NAMES: Final = {
     TensorProto.FLOAT: "fp32",
@@ -61,7 +61,9 @@ def _type_of(graph: Graph, node: NodeProto) -> str | None:
 
 def _computes_in_int8(graph: Graph, node: NodeProto) -> bool:
     makers = [graph.maker.get(name) for name in node.input[:2]]
-    return bool(makers) and all(maker is not None and maker.op_type == "DequantizeLinear" for maker in makers)
+    return node.op_type in WEIGHTED and all(
+        maker is not None and maker.op_type == "DequantizeLinear" for maker in makers
+    )
 
 
 def _shares(counts: Counter[str]) -> dict[str, float]:

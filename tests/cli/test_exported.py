@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
 from tests.cli.conftest import Run
 
 COCO = "annotations/instances_val2017.json"

@@ -90,6 +90,12 @@ def _open_openvino(path: Path, options: OpenOptions) -> Detector:
     return open_openvino(path, options)
 
 
+def _open_tensorrt(path: Path, options: OpenOptions) -> Detector:
+    from dfine_cli.backends.tensorrt_backend import open_engine
+
+    return open_engine(path, options)
+
+
 Opener = Callable[[Path, OpenOptions], Detector]
 
 TRAINED: dict[str, Opener] = {
@@ -101,6 +107,7 @@ TRAINED: dict[str, Opener] = {
 EXPORTED: dict[str, Opener] = {
     ".onnx": _open_onnx,
     ".xml": _open_openvino,
+    ".engine": _open_tensorrt,
 }
 """Suffixes of files that run without PyTorch."""
 OPENERS = TRAINED | EXPORTED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -13,6 +13,9 @@ from dfine_cli.data.classes import ClassMap
 from dfine_cli.data.preprocess import to_unit
 from dfine_cli.errors import DfineError, UsageError
 from dfine_cli.types import Detections, Size
+
+EventTimer = Callable[[Callable[[], Any]], tuple[Any, float]]
+"""Gives the result of a call and its milliseconds by the clock of the device itself."""
 
 
 class Found(NamedTuple):
@@ -37,6 +40,10 @@ class Session(Protocol):
     def precision(self) -> str:
         """What it computes in, read from what is loaded."""
 
+    @property
+    def event_timer(self) -> EventTimer | None:
+        """The clock of the device for ``run``; None where the host's clock does."""
+
     def prepare(self, images: NDArray[np.float32], sizes_wh: NDArray[np.int64]) -> Any:
         """Inputs on the device.
 
@@ -58,6 +65,9 @@ class Session(Protocol):
 
     def sync(self) -> None:
         """Wait until the device has done all it was told."""
+
+    def peak_device_mb(self) -> float | None:
+        """Memory on the device since the file was opened; None where it is the host's, or nobody says."""
 
 
 class ExportedDetector:

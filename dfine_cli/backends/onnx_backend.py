@@ -106,6 +106,10 @@ class OnnxSession:
             [port.name for port in self._session.get_outputs()],
         )
 
+    @property
+    def event_timer(self) -> None:
+        """A pass returns when it is done, so the clock of the host does."""
+
     def prepare(self, images: NDArray[np.float32], sizes_wh: NDArray[np.int64]) -> Any:
         """Inputs on the device; see ``Session.prepare``."""
         binding = self._session.io_binding()
@@ -138,9 +142,17 @@ class OnnxSession:
     def sync(self) -> None:
         """Nothing: ONNX Runtime waits for its device before a pass returns."""
 
+    def peak_device_mb(self) -> None:
+        """Not known."""
 
-def open_onnx(file: Path, options: OpenOptions) -> ExportedDetector:
+
+def open_onnx(file: Path, options: OpenOptions, provider: str | None = None) -> ExportedDetector:
     """The detector in an ONNX file of ``dfine export``, or of another tool with the same inputs and outputs.
+
+    Args:
+        file: The ONNX file.
+        options: Device, threads, and what the file does not say.
+        provider: Key of ``PROVIDERS``; None for that of the device.
 
     Raises:
         DfineError: The file cannot be read, or holds another network.
@@ -148,7 +160,8 @@ def open_onnx(file: Path, options: OpenOptions) -> ExportedDetector:
         MissingError: ONNX Runtime or the device is not there.
     """
     device = choose_device(options.device)
-    session = OnnxSession(file, device.partition(":")[0], device, options.threads or count_cpus())
+    kind = device.partition(":")[0]
+    session = OnnxSession(file, provider or kind, device, options.threads or count_cpus())
     return ExportedDetector(session, describe(file, session.embedded, session.graph, options))
 
 

@@ -99,6 +99,10 @@ class OpenvinoSession:
             [name for port in self._model.outputs for name in port.names],
         )
 
+    @property
+    def event_timer(self) -> None:
+        """A pass returns when it is done, so the clock of the host does."""
+
     def prepare(self, images: NDArray[np.float32], sizes_wh: NDArray[np.int64]) -> Any:
         """The arrays by name, and what runs so many; see ``Session.prepare``."""
         arrays = {IMAGES: images, SIZES: sizes_wh}
@@ -122,6 +126,9 @@ class OpenvinoSession:
     def sync(self) -> None:
         """Nothing: a pass returns when it is done."""
 
+    def peak_device_mb(self) -> None:
+        """Not known."""
+
     def _request(self, count: int, size: tuple[int, ...] | None = None) -> Any:
         if count not in self._requests:
             graph = self.graph
@@ -143,10 +150,14 @@ class OpenvinoSession:
         )
 
 
-def open_openvino(file: Path, options: OpenOptions) -> ExportedDetector:
-    """The detector in an OpenVINO file of ``dfine export``, computed in fp32 as far as its graph is.
+def open_openvino(file: Path, options: OpenOptions, precision: str | None = "fp32") -> ExportedDetector:
+    """The detector in an OpenVINO or ONNX file of ``dfine export``.
 
-    OpenVINO by itself prefers bf16 or fp16 on machines that have it; scores then differ from machine to machine.
+    Args:
+        file: The ``.xml`` or ``.onnx`` file.
+        options: Device, threads, and what the file does not say.
+        precision: See ``OpenvinoSession``. Left to itself OpenVINO takes bf16 or fp16 on machines that have it,
+            and scores differ from machine to machine.
 
     Raises:
         DfineError: The file cannot be read, or holds another network.
@@ -154,7 +165,7 @@ def open_openvino(file: Path, options: OpenOptions) -> ExportedDetector:
         MissingError: OpenVINO or the device is not there.
     """
     device = "cpu" if options.device == "auto" else options.device
-    session = OpenvinoSession(file, device, options.threads or count_cpus(), "fp32")
+    session = OpenvinoSession(file, device, options.threads or count_cpus(), precision)
     return ExportedDetector(session, describe(file, session.embedded, session.graph, options))
 
 

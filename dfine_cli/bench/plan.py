@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from dfine_cli.bench.budget import Fit, fit_budget
@@ -72,8 +74,11 @@ def make_request(
         )
     if budget is None:
         return Request(tuple(jobs), None, "", spec, estimate_only)
-    if len(backends) > 1 or len(spec.batches) > 1:
-        raise UsageError("--budget takes one --backend and one --batch")
+    if len(backends) > 1 or len(spec.options.batches) > 1:
+        raise UsageError(
+            "--budget takes one --backend and one --batch",
+            "for example --budget 5ms --backend fused --batch 1",
+        )
     backend = backends_for(find_subject("n"), backends)[0]
     return Request((), parse_budget(budget), backend, spec, estimate_only)
 
@@ -90,6 +95,13 @@ def carry_out(request: Request, clock: Clock, score: Scorer | None, tell: Tell) 
     Raises:
         DfineError: Something cannot be opened or run.
     """
+    with TemporaryDirectory(prefix="dfine-bench-") as folder:
+        options = replace(request.spec.options, folder=Path(folder))
+        request = replace(request, spec=replace(request.spec, options=options))
+        return _carry_out(request, clock, score, tell)
+
+
+def _carry_out(request: Request, clock: Clock, score: Scorer | None, tell: Tell) -> Report:
     options = request.spec.options
     gpu, silence = (None, None) if request.estimate_only else _open_gpu(options.device)
     environment = read_environment(options.threads, gpu.info if gpu else None)

@@ -56,7 +56,10 @@ class BenchProtocol:
         if warmup is None and runs is None:
             return self
         if (warmup is not None and warmup < 0) or (runs is not None and runs < 1):
-            raise UsageError("--warmup must be at least 0 and --runs at least 1")
+            raise UsageError(
+                "--warmup must be at least 0 and --runs at least 1",
+                f"leave them out for what the protocol {self.name} says",
+            )
         told = {"warm-ups": warmup, "runs": runs}
         return replace(
             self,

@@ -70,6 +70,12 @@ def quoted_ms(row: Row, protocol: BenchProtocol) -> float:
     return row.engine.mean if protocol.headline == "mean" else row.engine.p50
 
 
+def ap_difference(row: Row, rows: Sequence[Row]) -> float | None:
+    """AP of a row less that of the first one of the same model; None for that one, or where AP is not known."""
+    first = next(other for other in rows if other.source == row.source)
+    return None if row is first or not (row.score and first.score) else row.score.ap - first.score.ap
+
+
 def cite(row: Row, report: Report) -> str:
     """One line that says all that a reader needs to measure it again."""
     environment, stats = report.environment, row.engine
@@ -105,10 +111,13 @@ def _version_of(backend: str, environment: Environment) -> str:
 
 
 def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Header and cells: milliseconds of the engine, medians of the stages, memory and AP where there are any."""
+    """Header and cells: milliseconds of the engine, medians of the stages, memory and AP where there are any.
+
+    The difference of AP is that to the first row of the same model.
+    """
     staged = any(row.stages for row in rows)
     scored = any(row.score for row in rows)
-    header = HEADER + (STAGE_HEADER if staged else ()) + ("MB",) + (("AP",) if scored else ())
+    header = HEADER + (STAGE_HEADER if staged else ()) + ("MB",) + (("AP", "AP diff") if scored else ())
     cells = []
     for row in rows:
         stages = [_ms(row.stages[name].p50) if row.stages else "-" for name in STAGE_HEADER] if staged else []
@@ -124,7 +133,7 @@ def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
                 f"{row.images_per_s:.1f}",
                 *stages,
                 "-" if memory is None else f"{memory:.0f}",
-                *([f"{row.score.ap:.4f}" if row.score else "-"] if scored else []),
+                *((_ap(row), _difference(ap_difference(row, rows))) if scored else ()),
             )
         )
     return header, cells
@@ -207,6 +216,7 @@ def to_json(report: Report) -> dict[str, Any]:
             "quoted_ms": quoted,
             "images_per_s": row.images_per_s,
             "throttles": list(row.throttles),
+            "ap_difference": ap_difference(row, report.rows),
             "published_ms": theirs,
             "ratio_to_published": None if theirs is None else quoted / theirs,
             "cite": cite(row, report),
@@ -258,3 +268,11 @@ def warnings(report: Report) -> list[str]:
 
 def _ms(value: float) -> str:
     return f"{value:.2f}"
+
+
+def _ap(row: Row) -> str:
+    return f"{row.score.ap:.4f}" if row.score else "-"
+
+
+def _difference(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.4f}"

@@ -14,7 +14,7 @@ from dfine_cli.backends.detector import Detector
 from dfine_cli.bench import memory
 from dfine_cli.bench.gpu import Gpu, GpuState
 from dfine_cli.bench.protocols import BenchProtocol
-from dfine_cli.bench.runner import BACKENDS, Runner, RunnerDetector, RunnerOptions, Subject
+from dfine_cli.bench.runner import BACKENDS, Runner, RunnerOptions, Subject
 from dfine_cli.bench.timing import Clock, Stats, repeat, time_ms
 from dfine_cli.data.preprocess import resize
 from dfine_cli.errors import DfineError
@@ -61,15 +61,13 @@ class BenchSpec:
 
     Attributes:
         protocol: How long, and with which pauses.
-        options: What the backends are told.
-        batches: Images in one pass, each a row.
+        options: What the backends are told; each of its batch sizes is a row.
         turns: How often the jobs take turns. With more than one a busy moment of the machine hits all of them,
             and the medians of the turns show how far it is to be trusted.
     """
 
     protocol: BenchProtocol
     options: RunnerOptions
-    batches: Sequence[int] = (1,)
     turns: int = 1
 
 
@@ -150,25 +148,27 @@ def bench(
     """
     rows: list[Row] = []
     runners: dict[int, Runner] = {}
-    series = {(number, batch): _Series() for number in range(len(jobs)) for batch in spec.batches}
+    series = {(number, batch): _Series() for number in range(len(jobs)) for batch in spec.options.batches}
     for turn in range(1, spec.turns + 1):
         for number, job in enumerate(jobs):
             label = f"{job.subject.text}, {job.backend}"
             if number not in runners:
                 tell(f"{label}: opening")
-                memory.forget_peak()
                 runners[number] = BACKENDS[job.backend].open(job.subject, job.backend, spec.options)
+                memory.forget_peak()  # what an export took is not what a pass takes
             runner = runners[number]
-            for batch in spec.batches:
+            for batch in spec.options.batches:
                 tell(f"{label}, batch {batch}: turn {turn} of {spec.turns}")
                 _measure(runner, batch, spec.protocol, clock, gpu, series[number, batch])
             if turn < spec.turns:
                 continue
             scored = None
-            if score and runner.classes is not None:
+            if score and runner.detector is not None:
                 tell(f"{label}: scoring")
-                scored = score(RunnerDetector(runner, runner.classes))
-            rows += [_row(job, runner, batch, series[number, batch], scored) for batch in spec.batches]
+                scored = score(runner.detector)
+            rows += [
+                _row(job, runner, batch, series[number, batch], scored) for batch in spec.options.batches
+            ]
             del runners[number], runner
     return rows
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from dfine_cli.data.classes import ClassMap
 from dfine_cli.errors import UsageError
 from dfine_cli.types import Detections, Size
 
@@ -15,10 +14,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Precision = Literal["fp32", "fp16", "bf16"]
+    from dfine_cli.backends.detector import Detector
+    from dfine_cli.backends.exported import EventTimer
 
-EventTimer = Callable[[Callable[[], Any]], tuple[Any, float]]
-"""Gives the result of a call and its milliseconds by the clock of the device itself."""
+Precision = Literal["fp32", "fp16", "bf16"]
+"""What a runtime may be told to compute in."""
+ExportPrecision = Literal["fp32", "fp16", "int8"]
+"""What a graph may be written in."""
 
 
 class Runner(Protocol):
@@ -54,16 +56,12 @@ class Runner(Protocol):
         """(height, width) in pixels."""
 
     @property
-    def classes(self) -> ClassMap | None:
-        """The classes its labels index; None for an untrained model, whose answers mean nothing."""
-
-    @property
     def num_classes(self) -> int | None:
         """C; None if a file does not say."""
 
     @property
-    def exif(self) -> Literal["apply", "ignore"]:
-        """Whether images are turned as their EXIF tag says before it sees them."""
+    def detector(self) -> Detector | None:
+        """The same as a detector, so that what was timed is what is scored; None for an untrained model."""
 
     @property
     def event_timer(self) -> EventTimer | None:
@@ -83,27 +81,6 @@ class Runner(Protocol):
 
     def peak_device_mb(self) -> float | None:
         """Peak memory on the device since it was opened; None where it is the host's."""
-
-
-class RunnerDetector:
-    """A runner as a ``Detector``, so that what was timed is what is scored.
-
-    Args:
-        runner: A runner of a trained model.
-        classes: Its classes.
-    """
-
-    def __init__(self, runner: Runner, classes: ClassMap) -> None:
-        self.runner = runner
-        self.classes = classes
-        self.name = runner.model
-        self.input_size = runner.input_size
-        self.exif = runner.exif
-        self.operating_point: dict[str, Any] | None = None
-
-    def detect(self, images: NDArray[np.uint8], sizes: Sequence[Size]) -> list[Detections]:
-        """Detections of each image, best first; see ``Detector.detect``."""
-        return self.runner.finish(self.runner.engine(self.runner.prepare(images, sizes)))
 
 
 class Subject(NamedTuple):
@@ -132,6 +109,9 @@ class RunnerOptions:
         precision: None leaves the backend what it does by itself.
         input_size: (height, width) in pixels; None leaves the model its own.
         num_classes: C of a model with fresh weights.
+        batches: Images in one pass, all that will be measured.
+        folder: Where to write what has to be exported first.
+        calibration: Images for int8; without any, ranges are found on noise, which does for the latency.
     """
 
     device: str
@@ -139,6 +119,13 @@ class RunnerOptions:
     precision: Precision | None
     input_size: Size | None
     num_classes: int
+    batches: tuple[int, ...] = (1,)
+    folder: Path | None = None
+    calibration: tuple[Path, ...] = ()
+
+
+Opener = Callable[[Subject, str, RunnerOptions], Runner]
+"""Opens a subject on the backend of a name."""
 
 
 class Backend(NamedTuple):
@@ -146,15 +133,14 @@ class Backend(NamedTuple):
 
     kinds: frozenset[str]
     """Kinds of subjects it runs."""
-    open: Callable[[Subject, str, RunnerOptions], Runner]
-    """Given the name of the row."""
+    open: Opener
     meaning: str
 
 
 SIZE = "size"
 """The kind of a subject that is a size and not a file."""
-TORCH_KINDS = frozenset({SIZE, ".pt", ".pth"})
-"""What PyTorch runs."""
+TORCH_KINDS = frozenset({SIZE, ".pt", ".pth", ".safetensors"})
+"""What PyTorch runs, and other backends once it is exported."""
 
 
 def _torch(subject: Subject, backend: str, options: RunnerOptions) -> Runner:
@@ -163,12 +149,42 @@ def _torch(subject: Subject, backend: str, options: RunnerOptions) -> Runner:
     return open_torch(subject, backend, options)
 
 
+def _onnx(provider: str, precision: ExportPrecision | None = None) -> Opener:
+    def open_it(subject: Subject, backend: str, options: RunnerOptions) -> Runner:
+        from dfine_cli.bench.exported_runner import open_onnx
+
+        return open_onnx(subject, backend, options, provider, precision)
+
+    return open_it
+
+
+def _openvino(hint: Precision | None, precision: ExportPrecision | None = None) -> Opener:
+    def open_it(subject: Subject, backend: str, options: RunnerOptions) -> Runner:
+        from dfine_cli.bench.exported_runner import open_openvino
+
+        return open_openvino(subject, backend, options, hint, precision)
+
+    return open_it
+
+
+_ONNX_KINDS = TORCH_KINDS | {".onnx"}
+_OPENVINO_KINDS = _ONNX_KINDS | {".xml"}
 BACKENDS: dict[str, Backend] = {
     "fused": Backend(TORCH_KINDS, _torch, "PyTorch, norms and branches folded into convolutions"),
     "eager": Backend(TORCH_KINDS, _torch, "PyTorch, the model as it is trained"),
     "compiled": Backend(TORCH_KINDS, _torch, "PyTorch, fused and then torch.compile"),
+    "onnxruntime": Backend(_ONNX_KINDS, _onnx("cpu"), "ONNX Runtime on the CPU"),
+    "onnxruntime-int8": Backend(
+        TORCH_KINDS, _onnx("cpu", "int8"), "ONNX Runtime on the CPU, exported in int8"
+    ),
+    "onnxruntime-cuda": Backend(_ONNX_KINDS, _onnx("cuda"), "ONNX Runtime, its CUDA provider"),
+    "onnxruntime-tensorrt": Backend(_ONNX_KINDS, _onnx("tensorrt"), "ONNX Runtime, its TensorRT provider"),
+    "openvino": Backend(_OPENVINO_KINDS, _openvino(None), "OpenVINO, in the precision it prefers here"),
+    "openvino-f32": Backend(_OPENVINO_KINDS, _openvino("fp32"), "OpenVINO, in single precision"),
+    "openvino-int8": Backend(TORCH_KINDS, _openvino(None, "int8"), "OpenVINO, exported in int8"),
 }
-"""All backends by name; each imports its runtime only when it is opened. The first that runs a kind is its default."""
+"""All backends by name; each imports its runtime only when it is opened. The first that runs a kind is its default.
+Those that run exported files export checkpoints and sizes themselves."""
 
 
 def backends_for(subject: Subject, names: Sequence[str]) -> list[str]:

@@ -53,7 +53,7 @@ def parse_budget(text: str) -> float:
     return float(found[1]) * _UNITS_MS[found[2]]
 
 
-def parse_batches(text: str) -> list[int]:
+def parse_batches(text: str) -> tuple[int, ...]:
     """Batch sizes such as ``1`` or ``1,4,16``, without repetitions, in the order given.
 
     Raises:
@@ -62,4 +62,4 @@ def parse_batches(text: str) -> list[int]:
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdigit() and int(word) > 0 for word in words):
         raise UsageError(f"--batch {text}: must be numbers of images", "for example 1 or 1,4,16")
-    return list(dict.fromkeys(map(int, words)))
+    return tuple(dict.fromkeys(map(int, words)))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dfine_cli.backends.exported import EventTimer
+from dfine_cli.backends.published import open_published
 from dfine_cli.backends.torch_backend import choose_device, open_checkpoint
-from dfine_cli.bench.runner import EventTimer, Precision, RunnerOptions, Subject
+from dfine_cli.bench.runner import Precision, RunnerOptions, Subject
 from dfine_cli.data.classes import ClassMap
 from dfine_cli.errors import MissingError
 from dfine_cli.model.dfine import DFINE, build_model, check_input_size
@@ -42,7 +44,7 @@ class Source(NamedTuple):
     name: str
     input_size: Size
     classes: ClassMap | None
-    exif: Any
+    exif: Literal["apply", "ignore"]
 
 
 class TorchRunner:
@@ -64,9 +66,8 @@ class TorchRunner:
         self.model = source.name
         self.size: str | None = source.model.size
         self.input_size = source.input_size
-        self.classes = source.classes
         self.num_classes: int | None = source.model.num_classes
-        self.exif = source.exif
+        self.detector = None if source.classes is None else _RunnerDetector(self, source.classes, source.exif)
         self.device = str(device)
         self._device = device
         self._autocast = DTYPES[precision] if precision != "fp32" else None
@@ -123,6 +124,23 @@ class TorchRunner:
         return torch.cuda.max_memory_allocated(self._device) / 2**20 if self._device.type == "cuda" else None
 
 
+class _RunnerDetector:
+    """A runner of a trained model, as a ``Detector``."""
+
+    operating_point: dict[str, Any] | None = None
+
+    def __init__(self, runner: TorchRunner, classes: ClassMap, exif: Literal["apply", "ignore"]) -> None:
+        self._runner = runner
+        self.classes = classes
+        self.exif = exif
+        self.name = runner.model
+        self.input_size = runner.input_size
+
+    def detect(self, images: NDArray[np.uint8], sizes: Sequence[Size]) -> list[Detections]:
+        """Detections of each image, best first; see ``Detector.detect``."""
+        return self._runner.finish(self._runner.engine(self._runner.prepare(images, sizes)))
+
+
 def _time_by_events(call: Callable[[], Any]) -> tuple[Any, float]:
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     start.record()
@@ -165,7 +183,8 @@ def load_source(subject: Subject, input_size: Size | None, num_classes: int) -> 
         size = input_size or (640, 640)
         model = build_model(subject.size, num_classes, input_size=size).eval()
         return Source(model, f"dfine-{subject.size}", size, None, "apply")
-    detector = open_checkpoint(subject.path, torch.device("cpu"))
+    open_it = open_checkpoint if subject.kind == ".pt" else open_published
+    detector = open_it(subject.path, torch.device("cpu"))
     return Source(
         detector.model,
         detector.name,

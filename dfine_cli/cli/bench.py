@@ -9,7 +9,7 @@ import typer
 from dfine_cli.cli.console import StatusLine, print_json, print_out, print_table, say
 from dfine_cli.cli.eval import Split, find_data
 from dfine_cli.cli.options import InputSizeOption, JsonOption, parse_input_size
-from dfine_cli.errors import CheckError
+from dfine_cli.errors import CheckError, DfineError, Interrupted
 
 if TYPE_CHECKING:
     from dfine_cli.backends.detector import Detector
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from dfine_cli.data.layout import SplitFiles
 
 
+CALIBRATION_IMAGES = 32
+
+
 class Precision(str, Enum):
-    """What PyTorch computes in."""
+    """What to compute in."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -50,13 +53,14 @@ def command(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="How to run it, repeatable: fused, eager, compiled.",
+            help="How to run it, repeatable: fused, eager, compiled, onnxruntime, onnxruntime-int8, "
+            "onnxruntime-cuda, onnxruntime-tensorrt, openvino, openvino-f32, openvino-int8.",
         ),
     ] = None,
     protocol: Annotated[Protocol, typer.Option(help="How to measure.")] = Protocol.SUSTAINED,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     precision: Annotated[
-        Precision | None, typer.Option(help="For PyTorch; an exported file has its own.")
+        Precision | None, typer.Option(help="What to compute in; an ONNX file has its own.")
     ] = None,
     input_size: InputSizeOption = None,
     batch: Annotated[
@@ -106,8 +110,9 @@ def command(
             precision=precision.value if precision else None,
             input_size=(size[0], size[1]) if size else None,
             num_classes=num_classes,
+            batches=parse_batches(batch),
+            calibration=_calibration_images(data, images) if data else (),
         ),
-        batches=parse_batches(batch),
         turns=turns,
     )
     request = make_request(models or (), backend or (), budget, spec, estimate)
@@ -115,6 +120,10 @@ def command(
     status = StatusLine()
     try:
         report = carry_out(request, SystemClock(), score, status.update)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "interrupted: no report was written", "for a quick look: --runs 20 --warmup 5, or fewer models"
+        ) from None
     finally:
         status.close()
     _show(report, out, as_json)
@@ -122,6 +131,21 @@ def command(
         from dfine_cli.bench.report import fit_line
 
         raise CheckError(fit_line(report.fit), "try a smaller --input-size, or another backend or device")
+
+
+def _calibration_images(data: Path, images: Path | None) -> tuple[Path, ...]:
+    """Some images for int8, of the training data where DATA has them."""
+    from dfine_cli.data.coco import load_coco
+
+    try:
+        files = find_data(data, Split.TRAIN, images)
+    except DfineError:
+        files = find_data(data, Split.VAL, images)
+    file = load_coco(files.json)
+    step = max(1, len(file.images) // CALIBRATION_IMAGES)
+    return tuple(file.locate(row, files.images) for row in range(0, len(file.images), step))[
+        :CALIBRATION_IMAGES
+    ]
 
 
 def _scorer(files: "SplitFiles") -> "Scorer":

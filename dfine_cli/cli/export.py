@@ -21,6 +21,7 @@ class Format(str, Enum):
 
     ONNX = "onnx"
     OPENVINO = "openvino"
+    TENSORRT = "tensorrt"
 
 
 class Precision(str, Enum):
@@ -91,6 +92,23 @@ def command(
             metavar="FILE", help="File to write. Default: in the run's folder export/, or beside the weights."
         ),
     ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="With --format tensorrt: write all that a machine with a GPU needs to build and check "
+            "the engine, and build none here.",
+        ),
+    ] = None,
+    workspace: Annotated[
+        int | None,
+        typer.Option(
+            metavar="MB", help="With --format tensorrt: most memory that a layer may use for itself."
+        ),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="With --format tensorrt: the GPU the engine is for: auto, cuda, cuda:1.")
+    ] = "auto",
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -99,6 +117,7 @@ def command(
     A file that loses more than --max-ap-drop is kept as NAME.failed.SUFFIX, and the command exits with code 4.
     """
     from dfine_cli.backends.detector import find_weights
+    from dfine_cli.export.engine_format import EnginePlan
     from dfine_cli.export.run import Plan, export
     from dfine_cli.export.spec import parse_batch
 
@@ -119,10 +138,16 @@ def command(
         find_data(data, split, images) if data else None,
         max_images,
         max_ap_drop / 100,
+        EnginePlan(device, workspace, bundle),
     )
     status = StatusLine()
     try:
-        exported = export(plan, say, lambda done, total: status.update(f"comparing: {done}/{total} images"))
+        exported = export(
+            plan,
+            say,
+            lambda done, total: status.update(f"comparing: {done}/{total} images"),
+            lambda phase, share: status.update(f"{phase}: {share:.0%}"),
+        )
     finally:
         status.close()
     if as_json:
@@ -130,7 +155,14 @@ def command(
     else:
         _print(exported)
     exported.proof.require(exported.file)
-    print_next(shlex.join(["dfine", "eval", str(exported.file), "DATA"]))
+    print_next(_next(exported.file, bundle))
+
+
+def _next(file: Path, bundle: Path | None) -> str:
+    words = ["dfine", "eval", str(file), "DATA"]
+    return (
+        f"carry {bundle} to the machine with the GPU; there: python build.py" if bundle else shlex.join(words)
+    )
 
 
 def _to_json(exported: "Exported") -> dict[str, Any]:

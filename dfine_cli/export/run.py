@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,8 @@ from dfine_cli.backends.torch_backend import with_options
 from dfine_cli.data.layout import SplitFiles
 from dfine_cli.errors import UsageError
 from dfine_cli.evaluation.predict import Progress
+from dfine_cli.export.build_progress import OnStep as OnBuild
+from dfine_cli.export.engine_format import EnginePlan, write_carried, write_engine
 from dfine_cli.export.onnx import build_graph, describe, write_onnx
 from dfine_cli.export.openvino import write_openvino
 from dfine_cli.export.place import check_place, clear, default_place, failed_name, move, workshop
@@ -50,6 +52,7 @@ class Plan:
         data: Images of the proof; None for the validation set of the run.
         max_images: Images of the proof at most.
         max_drop: How much less AP is accepted, 0 to 1.
+        engine: What only TensorRT is told.
     """
 
     weights: Path
@@ -65,6 +68,7 @@ class Plan:
     data: SplitFiles | None = None
     max_images: int = 500
     max_drop: float = 0.001
+    engine: EnginePlan = field(default_factory=EnginePlan)
 
 
 class Exported(NamedTuple):
@@ -80,41 +84,79 @@ class Exported(NamedTuple):
     """Of the graph."""
 
 
+class Report(NamedTuple):
+    """Whom a writer tells, and what only it is told."""
+
+    plan: EnginePlan
+    place: Path
+    """Where the file goes in the end; a log goes there at once."""
+    tell: OnStep
+    on_build: OnBuild | None
+
+
 class Format(NamedTuple):
     """A kind of file."""
 
     suffix: str
-    sampling: Sampling
-    """What ``auto`` stands for."""
-    write: Callable[[onnx.ModelProto, Artefact, Path], Artefact]
+    sampling: Mapping[str, Sampling]
+    """What ``auto`` stands for, by precision."""
+    write: Callable[[onnx.ModelProto, Artefact, Path, Report], Artefact]
     """Writes graph and description; returns the description that was written."""
+    device: str | None = "cpu"
+    """Where it is run for the proof; None for the GPU that it is for."""
 
 
-def _write_onnx(graph: onnx.ModelProto, artefact: Artefact, file: Path) -> Artefact:
+def _write_onnx(graph: onnx.ModelProto, artefact: Artefact, file: Path, report: Report) -> Artefact:
     write_onnx(graph, artefact, file)
     return artefact
 
 
-def _write_openvino(graph: onnx.ModelProto, artefact: Artefact, file: Path) -> Artefact:
+def _write_openvino(graph: onnx.ModelProto, artefact: Artefact, file: Path, report: Report) -> Artefact:
     described = write_openvino(graph, artefact, file)
     sidecar_of(file).write_text(described.to_json(), encoding="utf-8")
     return described
 
 
+def _write_tensorrt(graph: onnx.ModelProto, artefact: Artefact, file: Path, report: Report) -> Artefact:
+    log_file = report.place.with_name(f"{report.place.name}.log")
+    built = write_engine(graph, artefact, file, report.plan.options(log_file), report.on_build)
+    for line in built.summary():
+        report.tell(line)
+    return built.artefact
+
+
+GRID: Sampling = "grid"
+"""Quicker on a CPU, where it is computed right (``tests/benchmarks/bench_export.py``)."""
+GATHER: Sampling = "gather"
+"""What TensorRT computes right; half precision in an ONNX file is for it."""
+_CPU: dict[str, Sampling] = {"fp32": GRID, "fp16": GRID, "int8": GRID}
+_GPU: dict[str, Sampling] = {"fp32": GATHER, "fp16": GATHER, "int8": GATHER}
+
 FORMATS: dict[str, Format] = {
-    "onnx": Format(".onnx", "gather", _write_onnx),
-    "openvino": Format(".xml", "gather", _write_openvino),
+    "onnx": Format(".onnx", {**_CPU, "fp16": GATHER}, _write_onnx),
+    "openvino": Format(".xml", _CPU, _write_openvino),
+    "tensorrt": Format(".engine", _GPU, _write_tensorrt, device=None),
 }
 """Kinds of files by name."""
 
 
-def export(plan: Plan, on_step: OnStep | None = None, on_progress: Progress | None = None) -> Exported:
+BUNDLED = Format(".onnx", _GPU, _write_onnx)
+"""What is proven where an engine is to be built elsewhere."""
+
+
+def export(
+    plan: Plan,
+    on_step: OnStep | None = None,
+    on_progress: Progress | None = None,
+    on_build: OnBuild | None = None,
+) -> Exported:
     """Export and prove; the caller decides with ``Proof.require`` what a failed proof means.
 
     Args:
         plan: What and how.
         on_step: Told what is done next.
         on_progress: Told of the images of the proof.
+        on_build: Told how far TensorRT is.
 
     Raises:
         UsageError: The plan does not fit the checkpoint, the data or the place.
@@ -122,7 +164,11 @@ def export(plan: Plan, on_step: OnStep | None = None, on_progress: Progress | No
         DfineError: Something cannot be read, written or converted.
     """
     tell = on_step or (lambda text: None)
-    made = FORMATS[plan.format]
+    bundle = plan.engine.bundle
+    made = BUNDLED if bundle else FORMATS[plan.format]
+    if plan.precision not in PRECISIONS:
+        raise UsageError(f"--precision {plan.precision}: unknown", f"choose one of {', '.join(PRECISIONS)}")
+    plan.engine.check(plan.format)
     tell(f"reading {plan.weights}")
     source = open_source(plan.weights)
     spec = GraphSpec(
@@ -130,11 +176,12 @@ def export(plan: Plan, on_step: OnStep | None = None, on_progress: Progress | No
         plan.contract,
         plan.batch,
         plan.opset,
-        made.sampling if plan.sampling == "auto" else plan.sampling,
+        made.sampling[plan.precision] if plan.sampling == "auto" else plan.sampling,
     )
     check_input_size(spec.input_size)
-    place = plan.out or default_place(plan.weights, f"{_name(source, plan)}{made.suffix}")
-    check_place(place, made.suffix, force=plan.force)
+    place = bundle or plan.out or default_place(plan.weights, f"{_name(source, plan)}{made.suffix}")
+    if not bundle:
+        check_place(place, made.suffix, force=plan.force)
     images = choose_images(plan.data, source.recipe, plan.max_images)
     images.check(source.detector.classes)
     with workshop(place) as folder:
@@ -142,11 +189,11 @@ def export(plan: Plan, on_step: OnStep | None = None, on_progress: Progress | No
         tell("tracing the network")
         graph, artefact = make_graph(source, spec, plan.precision, images)
         tell(f"writing {plan.format}")
-        artefact = made.write(graph, artefact, draft)
+        artefact = made.write(graph, artefact, draft, Report(plan.engine, place, tell, on_build))
         tell(f"comparing with the checkpoint on {images.told}")
         proof = prove(
             with_options(source.detector, OpenOptions(input_size=spec.input_size)),
-            open_detector(draft, "cpu"),
+            open_detector(draft, made.device or plan.engine.device),
             images,
             max_drop=plan.max_drop,
             on_progress=on_progress,
@@ -154,8 +201,11 @@ def export(plan: Plan, on_step: OnStep | None = None, on_progress: Progress | No
         proven = dataclasses.replace(artefact, runtime={**artefact.runtime, "proof": proof.to_json()})
         sidecar_of(draft).write_text(proven.to_json(), encoding="utf-8")
         target = place if proof.holds else failed_name(place)
-        clear(target)
-        files = move(draft, target)
+        if bundle:
+            files = [write_carried(draft, proven, target, images)]
+        else:
+            clear(target)
+            files = move(draft, target)
     return Exported(target, files, proven, proof, len(graph.graph.node))
 
 
@@ -171,10 +221,8 @@ def make_graph(
         images: What ``int8`` is calibrated on if the images of the training are not known.
 
     Raises:
-        UsageError: There is no such precision, or it is not possible here.
+        UsageError: The precision is not possible here.
     """
-    if precision not in PRECISIONS:
-        raise UsageError(f"--precision {precision}: unknown", f"choose one of {', '.join(PRECISIONS)}")
     single = build_graph(source.detector.model, spec)
     calibration = None
     if precision == "int8":

@@ -32,7 +32,7 @@ MAY_IMPORT = {  # layer: what it may import beside itself; a dotted entry is one
     "training": LEAF
     | {"config", "model", "data", "losses", "evaluation", "visualize", "zoo", "backends.torch_backend"},
     "export": LEAF | {"model", "backends", "evaluation", "data", "zoo"},
-    "bench": LEAF | {"backends", "model", "data.preprocess", "data.classes"},
+    "bench": LEAF | {"backends", "model", "data.preprocess", "data.classes", "export"},
     "visualize": LEAF | {"data", "backends", "evaluation"},
     "survey": LEAF | {"config", "data"},
     "demo": LEAF | {"backends", "config", "data", "evaluation", "survey", "training", "visualize"},

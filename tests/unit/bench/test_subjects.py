@@ -56,7 +56,7 @@ def test_a_bad_budget(text):
 
 
 def test_batches():
-    assert parse_batches("1, 4,16,4") == [1, 4, 16]
+    assert parse_batches("1, 4,16,4") == (1, 4, 16)
 
 
 @pytest.mark.parametrize("text", ["", "0", "1,,2", "two", "-1"])

@@ -29,7 +29,7 @@ def test_torch_forms_agree():
     for one, other in zip(passed(eager), passed(fused), strict=True):
         assert one.boxes.shape == (30, 4)  # a query for each of the 24 cells of stride 16 and 6 of stride 32
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
-    assert (eager.model, eager.size, eager.num_classes, eager.classes) == ("dfine-n", "n", 3, None)
+    assert (eager.model, eager.size, eager.num_classes, eager.detector) == ("dfine-n", "n", 3, None)
     assert (eager.precision, eager.device, eager.event_timer, eager.peak_device_mb()) == (
         "fp32",
         "cpu",

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.unit.tensorrt.fake_cuda import FakeGpu
-from tests.unit.tensorrt.simulation import SIMULATED, World
+from tests.unit.tensorrt.simulated_runtime import SIMULATED
+from tests.unit.tensorrt.simulation import World
 from tests.unit.tensorrt.surface import Surface
 
 VERSIONS = ("10.0.1", "10.13.3.9", "11.4.0.106")

@@ -15,7 +15,7 @@ from dfine_cli.errors import CheckError, DfineError, Interrupted, MissingError, 
 from dfine_cli.export.tensorrt import BuildOptions, build_engine
 from tests.unit.tensorrt import graphs
 from tests.unit.tensorrt.fake_cuda import cudaError_t
-from tests.unit.tensorrt.simulation import unpack
+from tests.unit.tensorrt.simulated_runtime import unpack
 
 
 @pytest.fixture

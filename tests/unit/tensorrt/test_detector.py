@@ -81,7 +81,8 @@ def test_it_says_what_it_is(pair):
 
 
 def test_an_engine_that_keeps_no_details_has_a_precision_that_is_not_told(world, pair):
-    from tests.unit.tensorrt.simulation import MAGIC, unpack
+    from tests.unit.tensorrt.simulated_runtime import unpack
+    from tests.unit.tensorrt.simulation import MAGIC
 
     file = pair()[0]
     header, model = unpack(file.read_bytes())

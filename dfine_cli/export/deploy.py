@@ -68,7 +68,7 @@ class DeployModel(nn.Module):
         query = torch.div(index, self.num_classes, rounding_mode="trunc")
         rows = query if numbers is None else query + numbers[:, None] * queries
         boxes = F.embedding(rows, found.boxes_xyxy)
-        low, high = boxes.split(2, 2)
+        low, high = boxes.chunk(2, 2)
         middle = (low + high) * 0.5  # a box of negative size counts as its middle
         boxes = torch.cat((torch.minimum(low, middle), torch.maximum(high, middle)), 2)
         if orig_target_sizes is None:

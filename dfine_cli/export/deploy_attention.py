@@ -30,7 +30,7 @@ class RowAttention(nn.Module):
         """[B * N, d] from what queries and keys, and what values are made of, both [B * N, d]."""
         each = self.width // self.heads
         both = self.query_and_key(placed).view(-1, self.count, 2 * self.heads, each).transpose(1, 2)
-        query, key = both.split(self.heads, 1)
+        query, key = both.chunk(2, 1)
         value = self.value(content).view(-1, self.count, self.heads, each).transpose(1, 2)
         attended = (query @ key.transpose(2, 3)).softmax(-1) @ value
         output: Tensor = self.out_proj(attended.transpose(1, 2).reshape(-1, self.width))

@@ -86,7 +86,7 @@ class DeployDecoder(nn.Module):
         content, anchors = self.selection(cells, first_cells)
         box_logits = anchors + self.box_head(content)
         boxes = box_logits.sigmoid()
-        centre, size = boxes.split(2, 1)
+        centre, size = boxes.chunk(2, 1)
         corners, previous, low, high = None, None, None, None
         for index, layer in enumerate(self.layers):
             position = self.position_head(boxes).clamp(-10, 10)
@@ -95,7 +95,7 @@ class DeployDecoder(nn.Module):
                 initial = (
                     self.pre_box_head(content) + box_logits.clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT)
                 ).sigmoid()
-                middle, extent = initial.split(2, 1)
+                middle, extent = initial.chunk(2, 1)
                 middles, extents = (
                     torch.cat((middle, middle), 1),
                     torch.cat((extent, extent), 1) * self.outwards,
@@ -106,7 +106,7 @@ class DeployDecoder(nn.Module):
             edges = middles + extents * (probabilities * self.reach).sum(-1)
             previous = content
             if index + 1 < len(self.layers):
-                low, high = edges.split(2, 1)
+                low, high = edges.chunk(2, 1)
                 centre, size = (low + high) * 0.5, high - low
                 boxes = torch.cat((centre, size), 1)
         return Rows(self.score_head(content) + self.quality(probabilities), edges)
@@ -124,22 +124,30 @@ class QuerySelection(nn.Module):
         queries: Q.
     """
 
+    anchors: Tensor
+    """[A, 4] logits cxcywh."""
+    usable: Tensor
+    """[A, 1] bool."""
+    blank: Tensor
+    """[1, d], features of a cell of zeros."""
+    blank_score: Tensor
+    """[1], the best class logit of such a cell."""
+
     def __init__(self, decoder: Decoder, shapes: Shapes, queries: int) -> None:
         super().__init__()
         self.queries = queries
-        self.features = decoder.enc_output
-        self.scores = decoder.enc_score_head
+        self.features, self.scores = decoder.enc_output, decoder.enc_score_head
         anchors, usable = make_anchors(shapes)
         self.cells = usable.shape[1]
         self.all_usable = bool(usable.all())
         blank = self.features(torch.zeros(1, decoder.enc_score_head.in_features))
-        self._keep("anchors", anchors[0].clamp(max=_CERTAIN))
-        self._keep("usable", usable[0])
-        self._keep("blank", blank)
-        self._keep("blank_score", self.scores(blank).amax(1))
-
-    def _keep(self, name: str, values: Tensor) -> None:
-        self.register_buffer(name, values.detach().clone())
+        for name, values in {
+            "anchors": anchors[0].clamp(max=_CERTAIN),
+            "usable": usable[0],
+            "blank": blank,
+            "blank_score": self.scores(blank).amax(1),
+        }.items():
+            self.register_buffer(name, values.detach().clone())
 
     def forward(self, cells: Tensor, first_cells: Tensor | None) -> tuple[Tensor, Tensor]:
         """Features [B * Q, d] and anchor logits [B * Q, 4].

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dfine_cli.export.deploy_attention import RowAttention
-from dfine_cli.model.encoder import Aifi, HybridEncoder, position_embedding
+from dfine_cli.model.encoder import Aifi, AttentionLayer, HybridEncoder, position_embedding
 from dfine_cli.model.encoder_blocks import FusionBlock
 from dfine_cli.model.query_selection import Shapes
 
@@ -130,6 +130,7 @@ class DeployAifi(nn.Module):
     def __init__(self, aifi: Aifi, shape: tuple[int, int]) -> None:
         super().__init__()
         (layer,) = aifi.layers
+        assert isinstance(layer, AttentionLayer)
         self.shape = shape
         self.width = layer.linear1.in_features
         count = shape[0] * shape[1]
@@ -150,7 +151,8 @@ class DeployAifi(nn.Module):
         rows = rows.reshape(-1, self.width)
         rows = self.norm1(rows + self.attention(placed, rows))
         rows = self.norm2(rows + self.linear2(F.gelu(self.linear1(rows))))
-        return rows.view(-1, cells, self.width).transpose(1, 2).reshape(-1, self.width, *self.shape)
+        output: Tensor = rows.view(-1, cells, self.width).transpose(1, 2)
+        return output.reshape(-1, self.width, *self.shape)
 
 
 def halves(block: FusionBlock) -> tuple[nn.Conv2d, nn.Conv2d]:

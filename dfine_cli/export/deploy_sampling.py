@@ -56,7 +56,7 @@ class _Sampler(nn.Module):
 
     def _project(self, query: Tensor) -> tuple[Tensor, Tensor]:
         """Offsets [B * Q, 2 * heads * P], and weights [B * Q, heads, P] that add up to 1."""
-        offsets, weights = self.offsets_and_weights(query).split((2 * self.total, self.total), 1)
+        offsets, weights = torch.split(self.offsets_and_weights(query), [2 * self.total, self.total], 1)
         return offsets, weights.view(-1, self.heads, self.total // self.heads).softmax(-1)
 
 
@@ -78,7 +78,8 @@ class GridSampler(_Sampler):
         offsets, weights = self._project(query)
         # GridSample counts from -1 to 1.
         grid = (2 * centre - 1)[:, None] + offsets.view(-1, self.total, 2) * size[:, None]
-        grids = self._by_head(grid.view(-1, self.heads, self.total // self.heads, 2)).split(self.points, 2)
+        by_head = self._by_head(grid.view(-1, self.heads, self.total // self.heads, 2))
+        grids = torch.split(by_head, list(self.points), 2)
         seen = torch.cat(
             [
                 F.grid_sample(level.reshape(-1, self.width // self.heads, *shape), part, align_corners=False)
@@ -105,44 +106,64 @@ class GatherSampler(_Sampler):
     the map zero without a test.
     """
 
+    sides: Tensor
+    """[2, heads * P] width and height of the map of each point."""
+    last_first: Tensor
+    """[2, heads * P] where the first of two neighbours may be at most."""
+    row_steps: Tensor
+    """[heads * P] int32, from one row of the map to the next, counted in rows of the table that is gathered from."""
+    begins: Tensor
+    """[heads * P] int32, where the map of each point and its head begin."""
+    corners: Tensor
+    """[heads, P, 4] int32, from the first neighbour to all four."""
+    neighbours: Tensor
+    """[2, heads * P, 2] or [2], places of the two neighbours from the first."""
+
     def __init__(self, attention: DeformableAttention, shapes: Shapes, queries: int) -> None:
         super().__init__(attention, shapes, queries, xy_first=True, scale=0.5)
-        sides = torch.tensor([(width, height) for height, width in shapes])
-        starts = torch.tensor([0, *[height * width for height, width in shapes]]).cumsum(0)[:-1]
+        each = self.total // self.heads
         level = torch.cat([torch.full((n,), i) for i, n in enumerate(self.points)]).repeat(self.heads)
-        head = torch.arange(self.heads).repeat_interleave(self.total // self.heads)
-        steps = torch.stack((torch.ones_like(level), sides[level, 0])) * self.heads
-        self._keep("sides", sides[level].T.float())
-        self._keep("last_first", (sides[level].T - 2).clamp(min=0).float())
-        self._keep("steps", steps.float())
-        self._keep("begin", (starts[level] * self.heads + head).float())
-        # A map of one cell has no second: its share is taken away.
-        one_cell = (sides[level].T == 1)[..., None] & torch.tensor([False, True])
-        step_x, step_y = steps * (sides[level].T > 1)
-        corners = torch.stack((torch.zeros_like(step_x), step_x, step_y, step_x + step_y), -1)
-        self._keep("corners", corners.view(self.heads, -1))
-        self._keep("neighbours", torch.where(one_cell, torch.inf, torch.tensor([0.0, 1.0])))
-
-    def _keep(self, name: str, values: Tensor) -> None:
-        self.register_buffer(name, values)
+        head = torch.arange(self.heads).repeat_interleave(each)
+        sides = torch.tensor([(width, height) for height, width in shapes])[level].T
+        starts = torch.tensor([0, *[height * width for height, width in shapes]]).cumsum(0)[level]
+        step_x, step_y = torch.full_like(level, self.heads), sides[0] * self.heads
+        # A map of one cell in a direction has no second one: its share is taken away.
+        only = sides == 1
+        step_x, second_y = step_x.where(~only[0], 0), step_y.where(~only[1], 0)
+        corners = torch.stack((torch.zeros_like(step_x), step_x, second_y, step_x + second_y), -1)
+        neighbours = torch.tensor([0.0, 1.0])
+        if only.any():
+            neighbours = torch.stack((torch.zeros(only.shape), torch.where(only, torch.inf, 1.0)), -1)
+        # Places are counted in whole numbers: rounded constants would point elsewhere.
+        for name, values in {
+            "sides": sides.float(),
+            "last_first": (sides - 2).clamp(min=0).float(),
+            "row_steps": step_y.int(),
+            "begins": (starts * self.heads + head).int(),
+            "corners": corners.view(self.heads, each, 4).int(),
+            "neighbours": neighbours,
+        }.items():
+            self.register_buffer(name, values)
 
     def forward(self, query: Tensor, centre: Tensor, size: Tensor, maps: Maps) -> Tensor:
         """What the queries see, [B * Q, d]; arguments as those of ``GridSampler``."""
+        each = self.total // self.heads
         offsets, weights = self._project(query)
         places = centre[..., None] + offsets.view(-1, 2, self.total) * size[..., None]
         places = places * self.sides - 0.5
         first = torch.minimum(places.floor().clamp(min=0), self.last_first)
         shares = (1 - ((places - first)[..., None] - self.neighbours).abs()).relu()
-        across, down = shares.split(1, 1)
+        across, down = shares.chunk(2, 1)
         down = down.view(-1, self.total, 2) * weights.view(-1, self.total, 1)
         mix = down[..., None] * across.view(-1, self.total, 1, 2)
-        begin = ((first * self.steps).sum(1) + self.begin).to(self.corners.dtype)
-        rows = begin.view(-1, self.heads, self.total // self.heads, 1) + self.corners.view(self.heads, -1, 4)
-        rows = rows.view(-1, self.heads, 4 * self.total // self.heads)
+        column, row = first.int().chunk(2, 1)
+        begins = row.view(-1, self.total) * self.row_steps + column.view(-1, self.total) * self.heads
+        begins = begins + self.begins
         if maps.first_cells is not None:
-            rows = rows + (maps.first_cells * self.heads)[..., None]
+            begins = begins + (maps.first_cells * self.heads).int()
+        rows = (begins.view(-1, self.heads, each, 1) + self.corners).view(-1, self.heads, 4 * each)
         picked = F.embedding(rows, maps.cells.reshape(-1, self.width // self.heads))
-        seen = mix.view(-1, self.heads, 1, 4 * self.total // self.heads) @ picked
+        seen = mix.view(-1, self.heads, 1, 4 * each) @ picked
         return seen.view(-1, self.width)
 
 

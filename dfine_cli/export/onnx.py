@@ -60,6 +60,7 @@ def build_graph(model: DFINE, spec: GraphSpec) -> onnx.ModelProto:
 
 def _simplified(graph: onnx.ModelProto) -> onnx.ModelProto:
     """The graph without what is constant in it; constants are stored as such, not as nodes."""
+    simple: onnx.ModelProto
     simple, same = onnxsim.simplify(graph)
     if not same:
         raise DfineError("the simplified graph does not compute what the graph does", "report this as a bug")

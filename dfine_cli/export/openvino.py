@@ -18,14 +18,13 @@ from dfine_cli.optional import need
 _TYPES = {"f32": "fp32", "f16": "fp16", "i8": "int8", "u8": "int8", "i4": "int4"}
 
 
-def write_openvino(graph: onnx.ModelProto, artefact: Artefact, file: Path, *, half: bool) -> Artefact:
+def write_openvino(graph: onnx.ModelProto, artefact: Artefact, file: Path) -> Artefact:
     """Write the graph with its description; names of inputs and outputs stay.
 
     Args:
         graph: What to write.
         artefact: Its description.
         file: The ``.xml`` file; the weights come beside it.
-        half: Store weights in half precision, which OpenVINO widens where it computes in single.
 
     Returns:
         The description as it is in the file, with the types of the weights that were written.
@@ -39,7 +38,7 @@ def write_openvino(graph: onnx.ModelProto, artefact: Artefact, file: Path, *, ha
         with tempfile.TemporaryDirectory() as folder:
             source, converted = Path(folder, "graph.onnx"), Path(folder, "graph.xml")
             onnx.save(graph, source)
-            openvino.save_model(openvino.convert_model(source), converted, compress_to_fp16=half)
+            openvino.save_model(openvino.convert_model(source), converted, compress_to_fp16=False)
             # What is written is known once it is written, and the description is to say it.
             model = openvino.Core().read_model(converted)
             versions = {**artefact.versions, "openvino": openvino.__version__}

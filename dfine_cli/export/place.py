@@ -92,7 +92,7 @@ def move(file: Path, place: Path) -> list[Path]:
     Returns:
         The new paths, the file itself first.
     """
-    moved = []
+    moved: list[Path] = []
     others = [other for other in sorted(file.parent.iterdir()) if other != file]
     for part in [*others, file]:
         target = place.with_name(place.stem + part.name.removeprefix(file.stem))

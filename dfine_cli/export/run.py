@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -101,14 +101,12 @@ class Format(NamedTuple):
     """A kind of file."""
 
     suffix: str
-    sampling: Sampling
-    """What ``auto`` stands for."""
+    sampling: Mapping[str, Sampling]
+    """What ``auto`` stands for, by precision."""
     write: Callable[[onnx.ModelProto, Artefact, Path, Report], Artefact]
     """Writes graph and description; returns the description that was written."""
     device: str | None = "cpu"
     """Where it is run for the proof; None for the GPU that it is for."""
-    halves: bool = False
-    """Whether it halves the weights itself, so that ``fp16`` begins with a graph in single precision."""
 
 
 def _write_onnx(graph: onnx.ModelProto, artefact: Artefact, file: Path, report: Report) -> Artefact:
@@ -117,7 +115,7 @@ def _write_onnx(graph: onnx.ModelProto, artefact: Artefact, file: Path, report: 
 
 
 def _write_openvino(graph: onnx.ModelProto, artefact: Artefact, file: Path, report: Report) -> Artefact:
-    described = write_openvino(graph, artefact, file, half=artefact.precision == "fp16")
+    described = write_openvino(graph, artefact, file)
     sidecar_of(file).write_text(described.to_json(), encoding="utf-8")
     return described
 
@@ -130,15 +128,22 @@ def _write_tensorrt(graph: onnx.ModelProto, artefact: Artefact, file: Path, repo
     return built.artefact
 
 
+GRID: Sampling = "grid"
+"""Quicker on a CPU, where it is computed right (``tests/benchmarks/bench_export.py``)."""
+GATHER: Sampling = "gather"
+"""What TensorRT computes right; half precision in an ONNX file is for it."""
+_CPU: dict[str, Sampling] = {"fp32": GRID, "fp16": GRID, "int8": GRID}
+_GPU: dict[str, Sampling] = {"fp32": GATHER, "fp16": GATHER, "int8": GATHER}
+
 FORMATS: dict[str, Format] = {
-    "onnx": Format(".onnx", "gather", _write_onnx),
-    "openvino": Format(".xml", "gather", _write_openvino, halves=True),
-    "tensorrt": Format(".engine", "gather", _write_tensorrt, device=None),
+    "onnx": Format(".onnx", {**_CPU, "fp16": GATHER}, _write_onnx),
+    "openvino": Format(".xml", _CPU, _write_openvino),
+    "tensorrt": Format(".engine", _GPU, _write_tensorrt, device=None),
 }
 """Kinds of files by name."""
 
 
-BUNDLED = Format(".onnx", "gather", _write_onnx)
+BUNDLED = Format(".onnx", _GPU, _write_onnx)
 """What is proven where an engine is to be built elsewhere."""
 
 
@@ -164,6 +169,8 @@ def export(
     tell = on_step or (lambda text: None)
     bundle = plan.engine.bundle
     made = BUNDLED if bundle else FORMATS[plan.format]
+    if plan.precision not in PRECISIONS:
+        raise UsageError(f"--precision {plan.precision}: unknown", f"choose one of {', '.join(PRECISIONS)}")
     plan.engine.check(plan.format)
     tell(f"reading {plan.weights}")
     source = open_source(plan.weights)
@@ -172,7 +179,7 @@ def export(
         plan.contract,
         plan.batch,
         plan.opset,
-        made.sampling if plan.sampling == "auto" else plan.sampling,
+        made.sampling[plan.precision] if plan.sampling == "auto" else plan.sampling,
     )
     check_input_size(spec.input_size)
     place = bundle or plan.out or default_place(plan.weights, f"{_name(source, plan)}{made.suffix}")
@@ -183,7 +190,7 @@ def export(
     with workshop(place) as folder:
         draft = folder / f"model{made.suffix}"
         tell("tracing the network")
-        graph, artefact = make_graph(source, spec, plan.precision, images, halves=made.halves)
+        graph, artefact = make_graph(source, spec, plan.precision, images)
         tell(f"writing {plan.format}")
         artefact = made.write(graph, artefact, draft, Report(plan.engine, place, tell, on_build))
         tell(f"comparing with the checkpoint on {images.told}")
@@ -206,7 +213,7 @@ def export(
 
 
 def make_graph(
-    source: Source, spec: GraphSpec, precision: str, images: ProofImages, *, halves: bool = False
+    source: Source, spec: GraphSpec, precision: str, images: ProofImages
 ) -> tuple[onnx.ModelProto, Artefact]:
     """The graph in its precision, and its description.
 
@@ -215,20 +222,16 @@ def make_graph(
         spec: What the graph is to be.
         precision: Key of ``precision.PRECISIONS``.
         images: What ``int8`` is calibrated on if the images of the training are not known.
-        halves: Whether the format halves the weights itself.
 
     Raises:
-        UsageError: There is no such precision, or it is not possible here.
+        UsageError: The precision is not possible here.
     """
-    if precision not in PRECISIONS:
-        raise UsageError(f"--precision {precision}: unknown", f"choose one of {', '.join(PRECISIONS)}")
     single = build_graph(source.detector.model, spec)
     calibration = None
     if precision == "int8":
         files = calibration_files(images, source.recipe, CALIBRATION_IMAGES)
         calibration = CalibrationImages(files, source.detector.exif)
-    left_single = halves and precision == "fp16"
-    converted = convert(single, "fp32" if left_single else precision, calibration)
+    converted = convert(single, precision, calibration)
     artefact = dataclasses.replace(
         describe(source, spec),
         precision=precision,

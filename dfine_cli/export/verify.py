@@ -202,7 +202,8 @@ def _iou(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.
     shared = np.prod((high - low).clip(min=0), 1)
     areas = [np.prod((boxes[:, 2:] - boxes[:, :2]).clip(min=0), 1) for boxes in (first, second)]
     union = areas[0] + areas[1] - shared
-    return np.where(union > 0, shared / np.where(union > 0, union, 1), np.abs(first - second).max(1) < 1)
+    overlap: NDArray[np.float64] = shared / np.where(union > 0, union, 1)
+    return np.where(union > 0, overlap, np.abs(first - second).max(1) < 1)
 
 
 def _detect_drawn(detector: Detector) -> list[Detections]:

@@ -4,6 +4,10 @@ Engines are built strongly typed, so that the types in the graph are the types t
 disagree is an error. The converters of onnxconverter-common and onnxruntime.transformers are not used: they choose
 by operator name or node name rather than by what is computed, put a cast on every edge of a blocked node and so in
 pairs between two of them, cast weights at run time, and clamp weights instead of saying that they do not fit.
+
+Measured with ``tests/benchmarks/bench_precision.py`` on D-FINE-N trained for 20 epochs on 205 images of blood cells,
+320x320: AP 58.69 in single precision, 58.67 in half, 58.67 as well with every half-precision tensor rounded; of its
+nodes 76 %, of its weights 99.9 % are halves, and 21 casts are at the borders.
 """
 
 from __future__ import annotations

@@ -181,7 +181,7 @@ def fits_half(graph: Graph, name: str) -> bool:
 ISLANDS: tuple[Island, ...] = (
     Island(
         "box integral",
-        "an edge is the mean of 33 offsets that nearly cancel, and rounding moves it by more than a bin is fine",
+        "an edge is the mean of 33 offsets of both signs, whose fine steps half precision rounds away",
         _box_integral,
     ),
     Island(

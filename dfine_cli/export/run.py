@@ -23,15 +23,12 @@ from dfine_cli.export.openvino import write_openvino
 from dfine_cli.export.place import check_place, clear, default_place, failed_name, move, workshop
 from dfine_cli.export.precision import PRECISIONS, convert
 from dfine_cli.export.proof_images import ProofImages, calibration_files, choose_images
-from dfine_cli.export.quantise import CalibrationImages
+from dfine_cli.export.quantise import MOST_IMAGES, CalibrationImages
 from dfine_cli.export.source import Source, open_source
 from dfine_cli.export.spec import ONE_IMAGE, GraphSpec, Sampling
 from dfine_cli.export.verify import Proof, prove
 from dfine_cli.model.dfine import check_input_size
 from dfine_cli.types import Size
-
-CALIBRATION_IMAGES = 128
-"""At most so many images find the ranges of ``int8``."""
 
 OnStep = Callable[[str], None]
 """Told in words what is done next."""
@@ -229,7 +226,7 @@ def make_graph(
     single = build_graph(source.detector.model, spec)
     calibration = None
     if precision == "int8":
-        files = calibration_files(images, source.recipe, CALIBRATION_IMAGES)
+        files = calibration_files(images, source.recipe, MOST_IMAGES)
         calibration = CalibrationImages(files, source.detector.exif)
     converted = convert(single, precision, calibration)
     artefact = dataclasses.replace(

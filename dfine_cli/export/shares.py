@@ -26,7 +26,7 @@ def count_types(model: ModelProto) -> dict[str, Any]:
 
     A node is of the type that it computes in: of int8 if its first two inputs come out of a
     ``DequantizeLinear``, which is how a runtime knows to compute it in whole numbers. Casts and the like at the
-    borders, and nodes that only count and point, are no part of the shares.
+    borders, and nodes that make whole numbers or truths, are no part of the shares.
 
     Returns:
         ``nodes`` and ``weights``: shares by ``fp32``, ``fp16`` and ``int8``, which add up to 1; ``casts``: how many
@@ -55,7 +55,7 @@ def _type_of(graph: Graph, node: NodeProto) -> str | None:
         return None
     if _computes_in_int8(graph, node):
         return "int8"
-    kinds = [graph.types[name] for name in (*node.output, *node.input) if graph.is_float(name)]
+    kinds = [graph.types[name] for name in node.output if graph.is_float(name)]
     return NAMES[kinds[0]] if kinds else None
 
 

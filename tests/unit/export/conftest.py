@@ -13,6 +13,7 @@ from dfine_cli.export.half import to_half
 from dfine_cli.export.onnx import build_graph
 from dfine_cli.export.spec import GraphSpec
 from dfine_cli.model.dfine import build_model
+from tests.unit.export.graphs import run
 
 
 class Half(NamedTuple):
@@ -25,6 +26,8 @@ class Half(NamedTuple):
     """[1, 3, H, W]."""
     sure: float
     """Score above which detections must be found again."""
+    found: list[np.ndarray]
+    """Labels, boxes and scores in single precision, for an original of 640x480."""
 
 
 @pytest.fixture(scope="session")
@@ -49,4 +52,5 @@ def half(request):
     else:
         single = request.getfixturevalue("single_graph")[request.param]
         image, sure = np.random.default_rng(0).random((1, 3, 64, 96), dtype=np.float32), 0.05
-    return Half(single, *to_half(single), image, sure)
+    found = run(single, images=image, orig_target_sizes=np.array([[640, 480]]))
+    return Half(single, *to_half(single), image, sure, found)

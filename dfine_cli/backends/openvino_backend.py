@@ -21,6 +21,8 @@ HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 """OpenVINO's names of what it may compute in."""
 ELEMENT_TYPES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}
 """Our names of the types that layers compute in, by OpenVINO's."""
+DESCRIPTIONS = ([KEY], ["framework", KEY])
+"""Where a description is: in OpenVINO's format, and in an ONNX file that OpenVINO has read."""
 LAYERS = ("Convolution", "MatMul", "FullyConnected")
 """Kinds of executed layers that decide how long a pass takes."""
 
@@ -83,10 +85,10 @@ class OpenvinoSession:
     @property
     def embedded(self) -> str | None:
         """The description in the file."""
-        if not self._model.has_rt_info(KEY):
-            return None
-        found: str = self._model.get_rt_info(KEY).astype(str)
-        return found
+        for place in DESCRIPTIONS:
+            if self._model.has_rt_info(place):
+                return str(self._model.get_rt_info(place).astype(str))
+        return None
 
     @property
     def graph(self) -> Graph:

@@ -98,7 +98,7 @@ def open_onnx(
     from dfine_cli.backends import onnx_backend
 
     device = _device_for(backend, options.device, ("cpu",) if provider == "cpu" else ("cuda",))
-    file = _onnx_file(subject, backend, options, precision)
+    file = _exported_file(subject, backend, options, precision or "fp32", only=precision is not None)
     detector = onnx_backend.open_onnx(file, _open_options(options, device, file == subject.path), provider)
     return ExportedRunner(detector, backend, _is_trained(subject))
 
@@ -140,6 +140,45 @@ def open_openvino(
     return ExportedRunner(detector, backend, _is_trained(subject))
 
 
+def open_tensorrt(subject: Subject, backend: str, options: RunnerOptions, graphs: bool) -> ExportedRunner:
+    """A runner on TensorRT; checkpoints and sizes are built first, in fp16 unless the options say otherwise.
+
+    Args:
+        subject: An engine, or what is built into one.
+        backend: Its name in the table of backends.
+        options: What it is told.
+        graphs: Launch each pass as one CUDA graph.
+
+    Raises:
+        UsageError: The options do not fit the file or the backend.
+        MissingError: TensorRT, cuda-python or the GPU is not there.
+        DfineError: The file cannot be read, or the engine not be built.
+    """
+    from dfine_cli.backends import tensorrt_backend
+
+    device = _device_for(backend, options.device, ("cuda",))
+    file = _exported_file(subject, backend, options, "fp16")
+    if file != subject.path:
+        file = _built(file, device)
+    detector = tensorrt_backend.open_engine(
+        file, _open_options(options, device, file == subject.path), graphs
+    )
+    return ExportedRunner(detector, backend, _is_trained(subject))
+
+
+def _built(onnx: Path, device: str) -> Path:
+    """The engine of an ONNX file, beside it, built once."""
+    from dfine_cli.artefact import read_sidecar
+    from dfine_cli.export.tensorrt import BuildOptions, build_engine
+
+    engine = onnx.with_suffix(".engine")
+    artefact = read_sidecar(onnx)
+    assert artefact is not None  # it was exported just now
+    if not engine.is_file():
+        build_engine(onnx, artefact, engine, BuildOptions(device))
+    return engine
+
+
 def _device_for(backend: str, device: str, kinds: Sequence[str]) -> str:
     """The device of a backend that has only some.
 
@@ -156,9 +195,14 @@ def _device_for(backend: str, device: str, kinds: Sequence[str]) -> str:
     return device
 
 
-def _onnx_file(
-    subject: Subject, backend: str, options: RunnerOptions, precision: ExportPrecision | None
+def _exported_file(
+    subject: Subject, backend: str, options: RunnerOptions, usual: ExportPrecision, only: bool = False
 ) -> Path:
+    """The file of a subject, exported if it is none: in ``usual`` precision, or what the options say.
+
+    Raises:
+        UsageError: The options say what cannot be: for a file that is there, or if it can be ``only`` the usual.
+    """
     wanted = options.precision
     if subject.path is not None and subject.kind not in TORCH_KINDS:
         if wanted is not None:
@@ -167,9 +211,9 @@ def _onnx_file(
                 "leave out --precision, or give the checkpoint",
             )
         return subject.path
-    if wanted == "bf16" or (precision is not None and wanted is not None):
+    if wanted == "bf16" or (only and wanted is not None):
         raise UsageError(f"--precision {wanted}: not a precision of {backend}", "leave out --precision")
-    return _exported(subject, options, precision or wanted or "fp32")
+    return _exported(subject, options, wanted or usual)
 
 
 def _exported(subject: Subject, options: RunnerOptions, precision: ExportPrecision) -> Path:

@@ -167,6 +167,16 @@ def _openvino(hint: Precision | None, precision: ExportPrecision | None = None) 
     return open_it
 
 
+def _tensorrt(graphs: bool) -> Opener:
+    def open_it(subject: Subject, backend: str, options: RunnerOptions) -> Runner:
+        from dfine_cli.bench.exported_runner import open_tensorrt
+
+        return open_tensorrt(subject, backend, options, graphs)
+
+    return open_it
+
+
+_ENGINE_KINDS = TORCH_KINDS | {".engine"}
 _ONNX_KINDS = TORCH_KINDS | {".onnx"}
 _OPENVINO_KINDS = _ONNX_KINDS | {".xml"}
 BACKENDS: dict[str, Backend] = {
@@ -182,6 +192,8 @@ BACKENDS: dict[str, Backend] = {
     "openvino": Backend(_OPENVINO_KINDS, _openvino(None), "OpenVINO, in the precision it prefers here"),
     "openvino-f32": Backend(_OPENVINO_KINDS, _openvino("fp32"), "OpenVINO, in single precision"),
     "openvino-int8": Backend(TORCH_KINDS, _openvino(None, "int8"), "OpenVINO, exported in int8"),
+    "tensorrt": Backend(_ENGINE_KINDS, _tensorrt(graphs=False), "TensorRT, timed by CUDA events"),
+    "tensorrt-graph": Backend(_ENGINE_KINDS, _tensorrt(graphs=True), "TensorRT, each pass one CUDA graph"),
 }
 """All backends by name; each imports its runtime only when it is opened. The first that runs a kind is its default.
 Those that run exported files export checkpoints and sizes themselves."""

@@ -54,7 +54,7 @@ def command(
         typer.Option(
             metavar="NAME",
             help="How to run it, repeatable: fused, eager, compiled, onnxruntime, onnxruntime-int8, "
-            "onnxruntime-cuda, onnxruntime-tensorrt, openvino, openvino-f32, openvino-int8.",
+            "onnxruntime-cuda, onnxruntime-tensorrt, openvino, openvino-f32, openvino-int8, tensorrt, tensorrt-graph.",
         ),
     ] = None,
     protocol: Annotated[Protocol, typer.Option(help="How to measure.")] = Protocol.SUSTAINED,

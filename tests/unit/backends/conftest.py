@@ -115,18 +115,20 @@ def write(tmp_path: Path) -> Write:
     return to_file
 
 
-@pytest.fixture
-def to_openvino() -> Callable[[Path], Path]:
-    """Writes an ONNX file once more in OpenVINO's format, beside it, and gives the new path."""
+def convert_to_openvino(file: Path) -> Path:
+    """Write an ONNX file once more in OpenVINO's format, beside it; gives the new path."""
     import openvino
 
-    def convert(file: Path) -> Path:
-        model = openvino.Core().read_model(file)
-        inside = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
-        if KEY in inside:
-            model.set_rt_info(inside[KEY], KEY)
-        xml = file.with_suffix(".xml")
-        openvino.save_model(model, xml, compress_to_fp16=False)
-        return xml
+    model = openvino.Core().read_model(file)
+    inside = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
+    if KEY in inside:
+        model.set_rt_info(inside[KEY], KEY)
+    xml = file.with_suffix(".xml")
+    openvino.save_model(model, xml, compress_to_fp16=False)
+    return xml
 
-    return convert
+
+@pytest.fixture
+def to_openvino() -> Callable[[Path], Path]:
+    """``convert_to_openvino``."""
+    return convert_to_openvino

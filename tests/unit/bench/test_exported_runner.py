@@ -79,7 +79,7 @@ def test_options_that_do_not_fit(subject, backend, changes, message):
 
 @pytest.mark.parametrize("backend", ["onnxruntime-cuda", "onnxruntime-tensorrt"])
 def test_a_provider_that_is_not_there(subject, backend):
-    with pytest.raises(MissingError, match="has no (CUDA|Tensorrt)ExecutionProvider"):
+    with pytest.raises(MissingError, match=r"has no (CUDA|Tensorrt)ExecutionProvider"):
         BACKENDS[backend].open(subject, backend, replace(OPTIONS, device="auto"))
 
 

@@ -102,12 +102,20 @@ def test_json_is_plain_and_versioned():
     assert values["budget"] == {"budget_ms": 5.0, "tried": {"n": 2.1}, "size": "n"}
 
 
+def test_the_difference_of_ap_is_to_the_first_row_of_the_same_model():
+    scores = [SCORE, SCORE._replace(ap=0.4275), None, SCORE._replace(ap=0.3)]
+    rows = [make_row(source="n.pt", score=score) for score in scores] + [make_row(source="s.pt", score=SCORE)]
+    assert [cells[-1] for cells in table(rows)[1]] == ["-", "-0.0005", "-", "-0.1280", "-"]
+    found = [row["ap_difference"] for row in to_json(make_report(*rows))["rows"]]
+    assert found == [None, pytest.approx(-0.0005), None, pytest.approx(-0.128), None]
+
+
 def test_tables_have_a_cell_for_every_column():
     rows = [make_row(**CPU_ROW), make_row(score=SCORE, host_peak_mb=None)]
     header, cells = table(rows)
-    assert header[-1] == "AP" and "total" in header
+    assert header[-2:] == ("AP", "AP diff") and "total" in header
     assert {len(row) for row in cells} == {len(header)}
-    assert cells[0][-1] == "-" and cells[1][-1] == "0.4280" and cells[1][-2] == "-"
+    assert cells[0][-2:] == ("-", "-") and cells[1][-3:] == ("-", "0.4280", "-")
     assert "total" not in table([make_row()])[0]
 
 

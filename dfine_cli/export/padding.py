@@ -5,31 +5,29 @@ from __future__ import annotations
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-_ALIKE = {"Conv", "MaxPool"}
-"""Operators with the attribute ``pads``. A convolution pads with zeros, a pooling with what is below everything."""
-
 
 def fold_padding(model: ModelProto) -> None:
     """Let convolutions and poolings pad by themselves where that is exact, in place.
 
-    A pooling may do so if nothing in its input is below zero, as after a ReLU.
+    A convolution pads with zeros, and a pooling with what is below everything: that is the same if nothing in
+    its input is below zero, as after a ReLU.
     """
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     makers = {name: node for node in model.graph.node for name in node.output}
-    pads = {node.output[0]: node for node in model.graph.node if node.op_type == "Pad"}
-    for reader in model.graph.node:
-        pad = pads.get(reader.input[0]) if reader.op_type in _ALIKE else None
-        if pad is None:
-            continue
-        amounts = _amounts(pad, constants)
-        if amounts is None or (
-            reader.op_type == "MaxPool" and not _is_positive(pad.input[0], makers, constants)
+    kept = []
+    for node in model.graph.node:
+        readers = [reader for reader in model.graph.node if node.output[0] in reader.input]
+        amounts = _amounts(node, constants) if node.op_type == "Pad" else None
+        positive = amounts is not None and _is_positive(node.input[0], makers, constants)
+        # All or none: ONNX Runtime itself folds zeros into a pooling that is their only reader, exact or not.
+        if amounts is None or not all(
+            reader.op_type == "Conv" or (reader.op_type == "MaxPool" and positive) for reader in readers
         ):
+            kept.append(node)
             continue
-        _add(reader, amounts)
-        reader.input[0] = pad.input[0]
-    used = {name for node in model.graph.node for name in node.input}
-    kept = [node for node in model.graph.node if node.op_type != "Pad" or node.output[0] in used]
+        for reader in readers:
+            _add(reader, amounts)
+            reader.input[0] = node.input[0]
     del model.graph.node[:]
     model.graph.node.extend(kept)
 

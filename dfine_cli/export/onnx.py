@@ -18,6 +18,7 @@ from dfine_cli.artefact import KEY, Artefact, sidecar_of
 from dfine_cli.data.preprocess import Preprocessing
 from dfine_cli.errors import DfineError
 from dfine_cli.export.deploy import CONTRACTS, DeployModel
+from dfine_cli.export.padding import fold_padding
 from dfine_cli.export.source import Source
 from dfine_cli.export.spec import GraphSpec
 from dfine_cli.model.dfine import DFINE, check_input_size
@@ -36,7 +37,7 @@ def build_graph(model: DFINE, spec: GraphSpec) -> onnx.ModelProto:
     check_input_size(spec.input_size)
     signature = CONTRACTS[spec.contract]
     batch = spec.batch.usual
-    arguments = (torch.rand(batch, 3, *spec.input_size), torch.full((batch, 2), 640))
+    arguments = (torch.zeros(batch, 3, *spec.input_size), torch.full((batch, 2), 640))
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")  # thousands of lines about what a trace does not follow
         torch.onnx.export(
@@ -53,6 +54,7 @@ def build_graph(model: DFINE, spec: GraphSpec) -> onnx.ModelProto:
         )
         graph = onnx.load_model(file)
     graph = _simplified(graph)
+    fold_padding(graph)
     _name_shapes(graph, spec)
     onnx.checker.check_model(graph, full_check=True)
     return graph

@@ -38,9 +38,10 @@ def write_openvino(graph: onnx.ModelProto, artefact: Artefact, file: Path) -> Ar
         with tempfile.TemporaryDirectory() as folder:
             source, converted = Path(folder, "graph.onnx"), Path(folder, "graph.xml")
             onnx.save(graph, source)
-            openvino.save_model(openvino.convert_model(source), converted, compress_to_fp16=False)
+            core = openvino.Core()
+            openvino.save_model(core.read_model(source), converted, compress_to_fp16=False)
             # What is written is known once it is written, and the description is to say it.
-            model = openvino.Core().read_model(converted)
+            model = core.read_model(converted)
             versions = {**artefact.versions, "openvino": openvino.__version__}
             found = {**artefact.precision_found, "weights": _weight_shares(model)}
             described = dataclasses.replace(artefact, versions=versions, precision_found=found)

@@ -1,4 +1,4 @@
-"""``dfine visualize``: what a model or a results file finds, as pictures, a page or a video."""
+"""``dfine visualize``: what a model or a results file finds, as pictures, a page, a video or a dataset in FiftyOne."""
 
 from collections.abc import Callable
 from enum import Enum
@@ -10,8 +10,9 @@ import typer
 from dfine_cli.cli.console import print_json, print_out, say
 from dfine_cli.cli.downloads import local_weights
 from dfine_cli.cli.eval import Split
+from dfine_cli.cli.fiftyone import make_fiftyone
 from dfine_cli.cli.options import ForceOption, JsonOption
-from dfine_cli.cli.outputs import Made, Request, make_html, make_images
+from dfine_cli.cli.outputs import AppOptions, Made, Request, make_html, make_images
 from dfine_cli.cli.video import make_video
 
 
@@ -21,12 +22,14 @@ class Target(str, Enum):
     IMAGES = "images"
     HTML = "html"
     VIDEO = "video"
+    FIFTYONE = "fiftyone"
 
 
 OUTPUTS: dict[Target, Callable[[Request], Made]] = {
     Target.IMAGES: make_images,
     Target.HTML: make_html,
     Target.VIDEO: make_video,
+    Target.FIFTYONE: make_fiftyone,
 }
 """What makes each of them."""
 
@@ -49,7 +52,7 @@ def command(
     ] = None,
     to: Annotated[
         Target,
-        typer.Option(help="Pictures with boxes, a page that filters them, or a video with boxes."),
+        typer.Option(help="Pictures with boxes, a page that filters them, a video with boxes, or FiftyOne."),
     ] = Target.IMAGES,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where it goes. Default: pictures.")] = None,
     threshold: Annotated[
@@ -70,6 +73,18 @@ def command(
         float | None, typer.Option(min=0.001, help="Longest time of a video or stream.")
     ] = None,
     force: ForceOption = False,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name in FiftyOne. Default: after the data.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Where FiftyOne's App listens. Default: 5151.")
+    ] = None,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Open no browser here: FiftyOne is looked at from elsewhere.")
+    ] = False,
+    app: Annotated[
+        bool, typer.Option("--app/--no-app", help="Run FiftyOne's App, or only fill its dataset.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a model or a results file finds, and what is right, wrong and missed where there is ground truth."""
@@ -86,13 +101,16 @@ def command(
         frames=frames,
         seconds=seconds,
         force=force,
+        app=AppOptions(dataset, port, remote, app),
     )
     made = OUTPUTS[to](request)
     for note in made.notes:
         say(f"note: {note}")
     if as_json:
         print_json(made.values)
-        return
-    if "threshold" in made.values:
-        say(f"threshold {made.values['threshold']:.3f}: {made.values['threshold_is']}")
-    print_out(made.line)
+    else:
+        if "threshold" in made.values:
+            say(f"threshold {made.values['threshold']:.3f}: {made.values['threshold_is']}")
+        print_out(made.line)
+    if made.follow is not None:
+        made.follow()

@@ -6,12 +6,12 @@ from types import ModuleType
 from dfine_cli.errors import MissingError
 
 
-def need(module: str, *, extra: str) -> ModuleType:
-    """Import ``module``, or say which extra brings it.
+def need(module: str, *, extra: str | None = None) -> ModuleType:
+    """Import ``module``, or say what brings it.
 
     Args:
         module: Dotted name to import.
-        extra: The extra of this package that installs it.
+        extra: The extra of this package that installs it; None for what comes with the package itself.
 
     Raises:
         MissingError: The module is not installed.
@@ -21,4 +21,5 @@ def need(module: str, *, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0]:
             raise
-        raise MissingError(f"{module} is not installed", f'pip install "dfine-cli[{extra}]"') from error
+        package = module if extra is None else f'"dfine-cli[{extra}]"'
+        raise MissingError(f"{module} is not installed", f"pip install {package}") from error

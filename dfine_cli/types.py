@@ -10,7 +10,7 @@ fractions of the image or in pixels. Class labels are contiguous indices 0..C-1 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:  # values only pass through here: a backend without torch must not load it
     import numpy as np
@@ -29,6 +29,16 @@ class Sample(NamedTuple):
     """[T] class index."""
     image_id: int
     """The id in the annotation file."""
+
+
+class Samples(Protocol):
+    """Where samples come from."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+
+    def __getitem__(self, index: int, /) -> Sample:
+        """One sample."""
 
 
 class Target(NamedTuple):

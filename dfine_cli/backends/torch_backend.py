@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from dfine_cli import checkpoint_format as keys
+from dfine_cli.backends.detector import OpenOptions
 from dfine_cli.boxes import cxcywh_to_xyxy
 from dfine_cli.data.classes import ClassMap
-from dfine_cli.errors import DfineError, MissingError
-from dfine_cli.model.dfine import DFINE, build_model
+from dfine_cli.errors import DfineError, MissingError, UsageError
+from dfine_cli.model.dfine import DFINE, build_model, check_input_size
 from dfine_cli.model.postprocess import best_pairs, to_pixels
 from dfine_cli.tensor_file import load_plain
 from dfine_cli.types import Detections, Size
@@ -30,6 +31,7 @@ class TorchDetector:
         device: Where the model is.
         name: What it is called in tables and file names.
         exif: How images were read in training, and are to be read for it.
+        operating_point: What an evaluation stored; None if none did.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class TorchDetector:
         device: torch.device,
         name: str = "dfine",
         exif: Literal["apply", "ignore"] = "apply",
+        operating_point: dict[str, Any] | None = None,
     ) -> None:
         self.model = model.eval()
         self.classes = classes
@@ -47,6 +50,7 @@ class TorchDetector:
         self.device = device
         self.name = name
         self.exif = exif
+        self.operating_point = operating_point
 
     @torch.no_grad()  # not inference_mode: what the model caches here must still serve training
     def detect(self, images: NDArray[np.uint8], sizes: Sequence[Size]) -> list[Detections]:
@@ -107,7 +111,24 @@ def open_checkpoint(path: Path, device: str | torch.device = "auto") -> TorchDet
             "use another copy",
         ) from error
     name = f"dfine-{file[keys.SIZE]}"
-    return TorchDetector(model.to(target), classes, input_size, target, name, recipe["data"]["exif"])
+    point = file.get(keys.OPERATING_POINT)
+    return TorchDetector(model.to(target), classes, input_size, target, name, recipe["data"]["exif"], point)
+
+
+def with_options(detector: TorchDetector, options: OpenOptions) -> TorchDetector:
+    """The detector at the input size that is asked for.
+
+    Raises:
+        UsageError: It cannot run at this size, or other classes than its own are asked for.
+    """
+    if options.classes is not None:
+        raise UsageError("a checkpoint says itself which classes it has", "leave out --classes")
+    if options.input_size is not None:
+        check_input_size(options.input_size)
+        detector.input_size = options.input_size
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    return detector
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from dfine_cli import __version__
+from dfine_cli.backends.threads import count_cpus
 from dfine_cli.bench.gpu import GpuInfo
 
 PACKAGES = (
@@ -82,11 +83,6 @@ def read_environment(threads: int, gpu: GpuInfo | None) -> Environment:
         gpu=gpu,
         command=("dfine", *sys.argv[1:]),
     )
-
-
-def count_cpus() -> int:
-    """CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _versions() -> dict[str, str]:

@@ -99,8 +99,7 @@ class RunnerDetector:
         self.name = runner.model
         self.input_size = runner.input_size
         self.exif = runner.exif
-        self.max_batch: int | None = None
-        self.notes: tuple[str, ...] = ()
+        self.operating_point: dict[str, Any] | None = None
 
     def detect(self, images: NDArray[np.uint8], sizes: Sequence[Size]) -> list[Detections]:
         """Detections of each image, best first; see ``Detector.detect``."""

@@ -88,7 +88,7 @@ def command(
     Engine and whole passes are timed apart, per batch size, with percentiles, memory and the state of the GPU.
     PyTorch models also get an estimate for a T4, marked as such.
     """
-    from dfine_cli.bench.environment import count_cpus
+    from dfine_cli.backends.threads import count_cpus
     from dfine_cli.bench.plan import carry_out, make_request
     from dfine_cli.bench.protocols import PROTOCOLS
     from dfine_cli.bench.run import BenchSpec

@@ -41,10 +41,12 @@ def local_weights(name_or_path: str) -> Path:
     Raises:
         DfineError: There is no such name, or it cannot be downloaded.
     """
-    from dfine_cli.zoo.open import entry_of, pull_entry
+    from dfine_cli.model.weights import entry_of
 
     entry = entry_of(name_or_path)
     if entry is None:
         return Path(name_or_path)
+    from dfine_cli.zoo.open import pull_entry  # which loads torch
+
     with shown(entry.name) as progress:
         return pull_entry(entry, progress=progress)

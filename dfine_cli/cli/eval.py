@@ -1,6 +1,7 @@
-"""``dfine eval``: the COCO numbers of a checkpoint, or of a results file, on a dataset."""
+"""``dfine eval``: the COCO numbers of a checkpoint, an exported file or a results file, on a dataset."""
 
 import shlex
+from collections.abc import Mapping
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -10,10 +11,11 @@ import typer
 
 from dfine_cli.cli.console import StatusLine, print_next, say
 from dfine_cli.cli.downloads import local_weights
-from dfine_cli.cli.options import JsonOption
+from dfine_cli.cli.options import ClassesOption, InputSizeOption, JsonOption, check_place, to_open_options
 from dfine_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from dfine_cli.backends.detector import OpenOptions
     from dfine_cli.data.layout import SplitFiles
     from dfine_cli.evaluation.score import Scored
 
@@ -31,7 +33,7 @@ def command(
         Path | None,
         typer.Argument(
             metavar="[MODEL]",
-            help="A checkpoint, a run folder (its best weights), or a name of `dfine zoo list`.",
+            help="A checkpoint, a run folder (its best weights), an exported file, or a name of `dfine zoo list`.",
         ),
     ] = None,
     data: Annotated[
@@ -47,8 +49,10 @@ def command(
         typer.Option(metavar="FILE", help="Score this COCO results file; give DATA and no model."),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images in one pass.")] = 16,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Threads that read images.")] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    input_size: InputSizeOption = None,
+    classes: ClassesOption = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where to write the predictions (COCO results).")
     ] = None,
@@ -74,12 +78,13 @@ def command(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a checkpoint on a dataset: COCO's numbers, where AP is lost, the best threshold, likely label errors.
+    """Score a model on a dataset: COCO's numbers, where AP is lost, the best threshold, likely label errors.
 
     Without DATA a run is scored on its own validation set. Predictions keep the category ids of the dataset.
     """
-    check_sheet(sheet, predictions)
-    from dfine_cli.backends.detector import find_weights
+    check_words(model, data, predictions, {"--out": out, "--sheet": sheet, "--store-threshold": store})
+    check_places({"--out": out, "--sheet": sheet, "--report": report})
+    from dfine_cli.backends.detector import EXPORTED, find_weights
     from dfine_cli.cli.explain import (
         check_report,
         explain_results,
@@ -95,7 +100,7 @@ def command(
 
     source = predictions or model
     if source is None:
-        raise UsageError("give a checkpoint or a run folder", "dfine eval runs/NAME DATA")
+        raise UsageError("give a checkpoint, an exported file or a run folder", "dfine eval runs/NAME DATA")
     check_report(report)
     if compare is not None and not compare.exists():
         raise UsageError(
@@ -103,7 +108,13 @@ def command(
         )
     files = find_data(data or model, split, images)
     weights = None if predictions else find_weights(local_weights(str(source)))
-    detect = partial(_detect, files=files, device=device, batch=batch, workers=workers)
+    if store and weights is not None and weights.suffix.lower() in EXPORTED:
+        raise UsageError(
+            f"--store-threshold: {weights} has the threshold of its checkpoint",
+            "store it in the checkpoint, and export that again",
+        )
+    options = to_open_options(device, input_size, classes)
+    detect = partial(_detect, files=files, options=options, batch=batch, workers=workers)
     scored = None if weights is None else detect(weights)  # which looks closer at the data than what follows
     truth = read_truth(files.json)
     other = load_results(compare, truth, detect) if compare else None
@@ -126,8 +137,9 @@ def command(
         subject, truth, files, results, other=other, max_dets=max_dets, report=report
     )
     own = weights is not None and data is None and split is Split.VAL
-    if weights is not None and (own if store is None else store):
-        extra["threshold_stored_in"] = store_point(weights, explained, files)
+    if weights is not None and scored is not None and (own if store is None else store):
+        place = store_point(weights, explained, files, scored.names)
+        extra |= {"threshold_stored_in": place} if place else {}
     if written:
         extra["report"] = [str(path) for path in written]
     show_explained(subject, explained, extra, as_json)
@@ -137,7 +149,7 @@ def command(
         )
 
 
-def _detect(model: Path, files: "SplitFiles", device: str, batch: int, workers: int) -> "Scored":
+def _detect(model: Path, files: "SplitFiles", options: "OpenOptions", batch: int, workers: int) -> "Scored":
     """Run a model over a split, with progress."""
     from dfine_cli.backends.detector import open_detector
     from dfine_cli.evaluation.score import score_detector
@@ -145,7 +157,7 @@ def _detect(model: Path, files: "SplitFiles", device: str, batch: int, workers: 
     status = StatusLine()
     try:
         return score_detector(
-            open_detector(model, device),
+            open_detector(model, options=options),
             files,
             batch=batch,
             workers=workers,
@@ -155,13 +167,46 @@ def _detect(model: Path, files: "SplitFiles", device: str, batch: int, workers: 
         status.close()
 
 
-def check_sheet(sheet: Path | None, predictions: Path | None) -> None:
-    """Refuse now what would fail after the evaluation."""
-    if sheet is None:
+def check_words(
+    model: Path | None, data: Path | None, predictions: Path | None, of_model: Mapping[str, object]
+) -> None:
+    """Refuse words that contradict each other rather than pass over one of them.
+
+    Args:
+        model: The first word, which is the data if results are given.
+        data: The second.
+        predictions: The results.
+        of_model: Options that only a model gives a meaning, with their values; None if not given.
+
+    Raises:
+        UsageError: Naming the word that is too many.
+    """
+    if predictions is None:
         return
-    if predictions is not None:
-        raise UsageError("--sheet draws what a model finds", "give a model, without --predictions")
-    if sheet.suffix.lower() != ".png":
+    if model is not None and data is not None:
+        raise UsageError(
+            f"--predictions {predictions} and the model {model}: only one of them can be scored",
+            f"dfine eval {data} --predictions {predictions}, or add --compare {predictions} to the model",
+        )
+    for option, value in of_model.items():
+        if value is not None:
+            raise UsageError(f"{option} is for what a model finds", "give a model, without --predictions")
+
+
+def check_places(places: Mapping[str, Path | None]) -> None:
+    """Refuse now what would fail after the evaluation.
+
+    Args:
+        places: Where something is to be written, by option.
+
+    Raises:
+        UsageError: Nothing can be written there, or not in this format.
+    """
+    for option, place in places.items():
+        if place is not None:
+            check_place(option, place)
+    sheet = places["--sheet"]
+    if sheet is not None and sheet.suffix.lower() != ".png":
         raise UsageError(f"--sheet {sheet}: must be a PNG file", f"for example {sheet.with_suffix('.png')}")
 
 
@@ -172,6 +217,7 @@ def _name(source: Path) -> str:
 
 def find_data(source: Path | None, split: Split, images: Path | None) -> "SplitFiles":
     """The annotation file and image folder that ``source`` stands for."""
+    from dfine_cli.backends.detector import OPENERS
     from dfine_cli.data.layout import SplitFiles, find_layout
 
     if source is None:
@@ -183,9 +229,10 @@ def find_data(source: Path | None, split: Split, images: Path | None) -> "SplitF
     recipe = source / "recipe.yaml" if source.is_dir() else source
     if recipe.suffix in (".yaml", ".yml") and recipe.is_file():
         return _data_of_recipe(recipe, split)
-    if source.suffix in (".pt", ".pth"):
+    if source.is_file() and source.suffix.lower() in OPENERS:
         raise UsageError(
-            f"{source}: a checkpoint does not say which data to use", f"dfine eval {source} DATA"
+            f"{source}: a model does not say which data to use",
+            f"give the data after it, a dataset folder or a COCO JSON file: {source} DATA",
         )
     layout = find_layout(source)
     if layout.single and layout.train is not None:
@@ -209,11 +256,15 @@ def _data_of_recipe(recipe: Path, split: Split) -> "SplitFiles":
 
 
 def _beside(weights: Path, split: Split) -> Path:
-    """Where predictions go: into the folder of the run, or beside a checkpoint of its own; here for pulled ones."""
+    """Where predictions go: into the folder of the run, or beside a file of its own; here for pulled ones."""
+    from dfine_cli.backends.detector import EXPORTED
     from dfine_cli.zoo.cache import home
 
+    own_name = f"{weights.stem}_{split.value}.json"
     if home() in weights.parents:
-        return Path(f"{weights.stem}_{split.value}.json")
+        return Path(own_name)
+    if weights.suffix.lower() in EXPORTED:  # which lie side by side
+        return weights.with_name(own_name)
     run = weights.parent.parent
     folder = run / "predictions" if (run / "recipe.yaml").is_file() else weights.parent
     return folder / f"{split.value}.json"

@@ -1,6 +1,6 @@
 """What ``dfine eval`` says about results once they are there: tables, JSON, a report, the stored threshold."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,8 +107,16 @@ def check_report(report: Path | None) -> None:
         check_target(report)
 
 
-def store_point(checkpoint: Path, explained: "Explained", files: "SplitFiles") -> str | None:
+def store_point(
+    checkpoint: Path, explained: "Explained", files: "SplitFiles", names: Sequence[str]
+) -> str | None:
     """Write the operating point into a checkpoint; gives its path, or None if there is no such point.
+
+    Args:
+        checkpoint: The file.
+        explained: What was found.
+        files: What it was found on.
+        names: The classes of the checkpoint, of which the data may have only some.
 
     Raises:
         DfineError: The checkpoint cannot be read or written.
@@ -117,8 +125,11 @@ def store_point(checkpoint: Path, explained: "Explained", files: "SplitFiles") -
 
     swept = explained.analysis.thresholds
     if swept.best is None:
+        say("note: no detection is right, so there is no best threshold to store in the checkpoint")
         return None
-    classes = [point.threshold if point else None for point in swept.class_best]
+    known = zip(explained.analysis.matching.truth.names, swept.class_best, strict=True)
+    by_name = {name: point.threshold for name, point in known if point}
+    classes = [by_name.get(name) for name in names]
     store_operating_point(
         checkpoint, {**swept.best._asdict(), "classes": classes, "annotations": str(files.json)}
     )

@@ -1,12 +1,16 @@
 """Options that several commands share, and how they become overrides of a recipe."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dfine_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from dfine_cli.backends.detector import OpenOptions
 
 SetOption = Annotated[
     list[str] | None,
@@ -43,6 +47,14 @@ InputSizeOption = Annotated[
         "--input-size", metavar="N|H,W", help="Network input in pixels, multiples of 32: 640 or 384,640."
     ),
 ]
+ClassesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--classes",
+        metavar="FILE",
+        help="COCO JSON file with the classes of an exported file that does not say them. Default: COCO's.",
+    ),
+]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Build everything, take one step, and write no run folder.")
 ]
@@ -63,6 +75,23 @@ def to_overrides(flags: Mapping[str, object], assignments: Sequence[str] | None 
     return given + list(assignments or ())
 
 
+def check_place(option: str, path: Path) -> None:
+    """Refuse, before anything is computed, a place where no file can be made.
+
+    Args:
+        option: That gives it, for the message.
+        path: The file or folder that is to be written; folders on the way to it need not be there.
+
+    Raises:
+        UsageError: A folder on the way is a file, or may not be written.
+    """
+    there = next(parent for parent in path.absolute().parents if parent.exists())
+    if not there.is_dir():
+        raise UsageError(f"{option} {path}: {there} is a file, not a folder", "choose another place")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"{option} {path}: {there} may not be written", "choose another place")
+
+
 def parse_input_size(text: str | None) -> list[int] | None:
     """``640`` or ``384,640`` (height, width) as the value of ``data.input_size``.
 
@@ -77,3 +106,22 @@ def parse_input_size(text: str | None) -> list[int] | None:
             f"--input-size {text}: must be one number or height,width", "for example 640 or 384,640"
         )
     return [int(parts[0]), int(parts[-1])]
+
+
+def to_open_options(device: str, input_size: str | None, classes: Path | None) -> "OpenOptions":
+    """What ``open_detector`` is told.
+
+    Raises:
+        UsageError: The size is not one, or there is no such file of classes.
+        CheckError: The file of classes is not COCO's.
+    """
+    from dfine_cli.backends.detector import OpenOptions
+    from dfine_cli.data.classes import ClassMap
+    from dfine_cli.data.coco import load_coco
+
+    size = parse_input_size(input_size)
+    return OpenOptions(
+        device,
+        (size[0], size[1]) if size else None,
+        ClassMap.build(load_coco(classes).categories, "auto") if classes else None,
+    )

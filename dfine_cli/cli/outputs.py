@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfine_cli.cli.console import StatusLine
+from dfine_cli.cli.options import check_place
 from dfine_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from dfine_cli.backends.detector import OpenOptions
     from dfine_cli.cli.eval import Split
     from dfine_cli.data.layout import SplitFiles
     from dfine_cli.visualize.source import Shown
+
+ANNOTATIONS = (".json", ".yaml", ".yml")
+"""Suffixes of files that name images."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,14 @@ class Request:
     images: Path | None
     batch: int | None
     workers: int
-    device: str
+    options: "OpenOptions"
+    """How the model is opened."""
     frames: int | None = None
     """Most frames of a video."""
     seconds: float | None = None
     """Longest time of a video."""
+    object: int | None = None
+    """The detection to look at, by its place among those of an image; 1 is the best."""
     force: bool = False
     """Whether a file that is there may be replaced."""
     app: AppOptions = AppOptions()
@@ -76,24 +84,46 @@ class Made:
 
 def make_images(request: Request) -> Made:
     """One picture per image."""
-    from dfine_cli.visualize.pictures import write_pictures
+    from dfine_cli.visualize.pictures import WRITTEN, write_pictures
+    from dfine_cli.visualize.source import PICTURES
 
     out = request.out or Path("pictures")
+    check_place("--out", out)
+    if (
+        out.suffix.lower() in WRITTEN
+        and Path(request.data or "").suffix.lower() not in PICTURES
+        and not out.is_dir()
+    ):
+        raise UsageError(f"--out {out}: is one file, for many images", "give a folder")
     with counted("images") as report:
         shown, threshold, reason = show(request, report)
         written, unread = write_pictures(shown, out, threshold, report)
-    return _made(f"{out}: {len(written)} pictures", shown, out, written, unread, threshold, reason)
+    line = str(out) if written == [out] else f"{out}: {len(written)} pictures"
+    return _made(line, shown, out, written, unread, threshold, reason)
 
 
 def make_html(request: Request) -> Made:
     """A page that filters images and boxes."""
     from dfine_cli.visualize.gallery import write_gallery
 
-    out = request.out or Path("pictures")
+    out = folder_for(request, "pictures")
     with counted("images") as report:
         shown, threshold, reason = show(request, report)
         page, unread = write_gallery(shown, out, request.source.absolute().name, threshold, report)
     return _made(str(page), shown, out, [page], unread, threshold, reason)
+
+
+def folder_for(request: Request, usual: str) -> Path:
+    """The folder that is written into; ``usual`` if none is given.
+
+    Raises:
+        UsageError: It cannot be one.
+    """
+    out = request.out or Path(usual)
+    check_place("--out", out)
+    if out.is_file():
+        raise UsageError(f"--out {out}: is a file", "give a folder")
+    return out
 
 
 @contextmanager
@@ -123,14 +153,12 @@ def show(request: Request, report: Callable[[int, int], None]) -> "tuple[Shown, 
         UsageError: Nothing says which data it is, or the data is none.
         DfineError: Model, results or data cannot be read.
     """
-    from dfine_cli.backends.detector import find_weights
     from dfine_cli.visualize.source import best_threshold
 
-    weights = None if request.is_results else find_weights(request.source)
-    shown = _results_shown(request) if weights is None else _detected(request, report)
+    shown = _results_shown(request) if request.is_results else _detected(request, report)
     if request.threshold is not None:
         return shown, request.threshold, "given"
-    return shown, *best_threshold(shown, weights)
+    return shown, *best_threshold(shown)
 
 
 def place_of(request: Request) -> "SplitFiles | Path":
@@ -140,14 +168,22 @@ def place_of(request: Request) -> "SplitFiles | Path":
         UsageError: Nothing says which data it is, or the data is none.
     """
     from dfine_cli.cli.eval import find_data
+    from dfine_cli.visualize.frames import is_moving
     from dfine_cli.visualize.source import PICTURES
 
+    if request.data is not None and is_moving(request.data):
+        raise UsageError(f"{request.data}: is a stream or camera", "add --to video")
     place = None if request.data is None else Path(request.data)
     if request.is_results and place is None:
         raise UsageError(
             "a results file does not say which data it is for", f"dfine visualize {request.source} DATA"
         )
     if place is not None and not request.is_results:
+        if place.is_file() and place.suffix.lower() not in (*PICTURES, *ANNOTATIONS):
+            raise UsageError(
+                f"{place}: neither an image nor annotations",
+                f"known: {', '.join((*PICTURES, *ANNOTATIONS))}, and folders of them; --to video for a video",
+            )
         is_picture = place.suffix.lower() in PICTURES
         if is_picture or (place.is_dir() and not _is_dataset(place)):
             return place
@@ -168,8 +204,8 @@ def _detected(request: Request, report: Callable[[int, int], None]) -> "Shown":
     from dfine_cli.backends.detector import open_detector
     from dfine_cli.visualize.source import show_detector, show_pictures
 
-    detector = open_detector(request.source, request.device)
     place = place_of(request)
+    detector = open_detector(request.source, options=request.options)
     how = {"batch": request.batch or 16, "workers": request.workers}
     if isinstance(place, Path):
         return show_pictures(detector, place, **how, on_progress=report)

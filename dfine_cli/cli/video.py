@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfine_cli.cli.console import say
+from dfine_cli.cli.options import check_place
 from dfine_cli.cli.outputs import Made, Request, counted
 from dfine_cli.errors import Interrupted, UsageError
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def make_video(request: Request) -> Made:
     """A video with the detections of every frame."""
-    from dfine_cli.backends.detector import find_weights, open_detector
+    from dfine_cli.backends.detector import open_detector
     from dfine_cli.visualize.film import check_film
     from dfine_cli.visualize.frames import is_moving, open_frames
     from dfine_cli.visualize.source import USUAL, stored_threshold
@@ -23,11 +24,11 @@ def make_video(request: Request) -> Made:
 
     address = _address(request)
     out = request.out or Path(f"{_name(address)}_boxes.mp4")
+    check_place("--out", out)
     check_film(out, address, request.force)
-    weights = find_weights(request.source)
+    detector = open_detector(request.source, options=request.options)
     given = None if request.threshold is None else (request.threshold, "given")
-    threshold, reason = given or stored_threshold(weights) or USUAL
-    detector = open_detector(weights, request.device)
+    threshold, reason = given or stored_threshold(detector.operating_point) or USUAL
     frames = open_frames(address)
     endless = is_moving(address) and request.frames is None and request.seconds is None and frames.live
     if endless:

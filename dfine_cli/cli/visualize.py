@@ -10,8 +10,9 @@ import typer
 from dfine_cli.cli.console import print_json, print_out, say
 from dfine_cli.cli.downloads import local_weights
 from dfine_cli.cli.eval import Split
+from dfine_cli.cli.fdr import make_fdr
 from dfine_cli.cli.fiftyone import make_fiftyone
-from dfine_cli.cli.options import ForceOption, JsonOption
+from dfine_cli.cli.options import ClassesOption, ForceOption, InputSizeOption, JsonOption, to_open_options
 from dfine_cli.cli.outputs import AppOptions, Made, Request, make_html, make_images
 from dfine_cli.cli.video import make_video
 
@@ -22,6 +23,7 @@ class Target(str, Enum):
     IMAGES = "images"
     HTML = "html"
     VIDEO = "video"
+    FDR = "fdr"
     FIFTYONE = "fiftyone"
 
 
@@ -29,6 +31,7 @@ OUTPUTS: dict[Target, Callable[[Request], Made]] = {
     Target.IMAGES: make_images,
     Target.HTML: make_html,
     Target.VIDEO: make_video,
+    Target.FDR: make_fdr,
     Target.FIFTYONE: make_fiftyone,
 }
 """What makes each of them."""
@@ -39,7 +42,7 @@ def command(
         str,
         typer.Argument(
             metavar="MODEL|RESULTS",
-            help="A checkpoint, run folder, name of `dfine zoo list`, or COCO results file.",
+            help="A checkpoint, run folder, exported file, name of `dfine zoo list`, or COCO results file.",
         ),
     ],
     data: Annotated[
@@ -52,7 +55,10 @@ def command(
     ] = None,
     to: Annotated[
         Target,
-        typer.Option(help="Pictures with boxes, a page that filters them, a video with boxes, or FiftyOne."),
+        typer.Option(
+            help="Pictures with boxes, a page that filters them, a video with boxes, the edge distributions "
+            "of a box layer by layer, or a dataset in FiftyOne."
+        ),
     ] = Target.IMAGES,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where it goes. Default: pictures.")] = None,
     threshold: Annotated[
@@ -66,11 +72,19 @@ def command(
     batch: Annotated[
         int | None, typer.Option(min=1, help="Images in one pass. Default: 16; 1 for a video.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Threads that read images.")] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    input_size: InputSizeOption = None,
+    classes: ClassesOption = None,
     frames: Annotated[int | None, typer.Option(min=1, help="Most frames of a video or stream.")] = None,
     seconds: Annotated[
         float | None, typer.Option(min=0.001, help="Longest time of a video or stream.")
+    ] = None,
+    number: Annotated[
+        int | None,
+        typer.Option(
+            "--object", min=1, help="For fdr: this detection of an image, 1 the best. Default: the best 3."
+        ),
     ] = None,
     force: ForceOption = False,
     dataset: Annotated[
@@ -97,9 +111,10 @@ def command(
         images=images,
         batch=batch,
         workers=workers,
-        device=device,
+        options=to_open_options(device, input_size, classes),
         frames=frames,
         seconds=seconds,
+        object=number,
         force=force,
         app=AppOptions(dataset, port, remote, app),
     )

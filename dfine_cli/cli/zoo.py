@@ -151,8 +151,9 @@ def verify(
 
 
 def _verify(text: str, *, quiet: bool) -> dict[str, Any]:
+    from dfine_cli.model.weights import entry_of
     from dfine_cli.zoo.cache import hash_of
-    from dfine_cli.zoo.open import entry_of, read_named, verify_entry
+    from dfine_cli.zoo.open import read_named, verify_entry
     from dfine_cli.zoo.structure import FIT_HEADER
 
     entry = entry_of(text)

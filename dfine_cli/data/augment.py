@@ -6,7 +6,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import random
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import albumentations as A
 import numpy as np
@@ -17,17 +17,7 @@ from dfine_cli.data.crops import MIN_SIDE, IouCrop, Reframe, WindowTransform, Zo
 from dfine_cli.data.mosaic import make_mosaic
 from dfine_cli.data.photometric import PhotometricDistort
 from dfine_cli.phases import Phase
-from dfine_cli.types import Sample, Size
-
-
-class Samples(Protocol):
-    """Where samples come from."""
-
-    def __len__(self) -> int:
-        """Number of samples."""
-
-    def __getitem__(self, index: int, /) -> Sample:
-        """One sample."""
+from dfine_cli.types import Samples, Size
 
 
 class Augmented(NamedTuple):

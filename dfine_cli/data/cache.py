@@ -1,7 +1,6 @@
 """Decoded samples kept in memory, as many as fit."""
 
-from dfine_cli.data.augment import Samples
-from dfine_cli.types import Sample
+from dfine_cli.types import Sample, Samples
 
 LIMIT = 256 * 2**20
 """Bytes of decoded images that a process keeps."""

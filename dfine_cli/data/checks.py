@@ -243,7 +243,7 @@ def _files(split: Split) -> Iterator[Finding]:
         "unreadable",
         (f"{probe.path.name}: {probe.problem}" for _, probe in probes if probe.problem),
         "{n} images cannot be read" + (" and are skipped" if split.on_bad_image == "skip" else ""),
-        "replace or remove them, or set data.on_bad_image to skip",
+        "replace or remove them; in training, data.on_bad_image=skip leaves them out",
     )
 
 

@@ -159,5 +159,5 @@ def _explain(path: Path, error: BaseException) -> ImageError:
         return ImageError(f"{path}: not an image, or cut off in its header", "replace or remove the file")
     return ImageError(
         f"{path}: cannot read the image: {error}",
-        "replace or remove the file, or set data.on_bad_image to skip",
+        "replace or remove the file; in training, data.on_bad_image=skip leaves it out",
     )

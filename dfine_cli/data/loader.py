@@ -1,4 +1,4 @@
-"""Batches for training and evaluation. What a batch holds is a function of seed, epoch and position alone.
+"""Batches for training. What a batch holds is a function of seed, epoch and position alone.
 
 Every sample is asked for by a key that says all about it (index, seed, phase, size), made in the main process.
 A worker is a pure function of keys, so neither their number nor what ran before changes a batch, and a run can
@@ -12,17 +12,15 @@ from typing import Any, Literal, NamedTuple
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from dfine_cli.config import schema
-from dfine_cli.data.augment import Augment, Augmented, Samples
+from dfine_cli.data.augment import Augment, Augmented
 from dfine_cli.data.cache import Cached
 from dfine_cli.data.collate import Packed, collate, scales
-from dfine_cli.data.preprocess import resize
 from dfine_cli.errors import DfineError
 from dfine_cli.phases import Phase
-from dfine_cli.types import Batch, Sample, Size
+from dfine_cli.types import Batch, Samples, Size
 
 PREFETCH = 2
 """Batches each worker prepares ahead; they lie in shared memory, 39 MB for 32 images of 640x640."""
@@ -191,67 +189,6 @@ class TrainLoader:
 
     def _size(self, phase: Phase, drawn: int) -> Size:
         return self.input_size if phase is Phase.REFINE else self.sizes[drawn]
-
-
-class EvalBatch(NamedTuple):
-    """Images of the network's size."""
-
-    images: Tensor
-    """[B, 3, H, W] uint8 RGB."""
-    image_ids: list[int]
-    sizes: list[Size]
-    """(height, width) of the original images in pixels."""
-
-
-class _Evaluation:
-    """Map-style data set of preprocessed images."""
-
-    def __init__(self, samples: Samples, size: Size) -> None:
-        self.samples = samples
-        self.size = size
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int, Size]:
-        sample: Sample = self.samples[index]
-        height, width = sample.image.shape[:2]
-        return torch.from_numpy(resize(sample.image, self.size)), sample.image_id, (height, width)
-
-
-def _stack_evaluation(items: Sequence[tuple[Tensor, int, Size]]) -> EvalBatch:
-    images, image_ids, sizes = zip(*items, strict=True)
-    return EvalBatch(torch.stack(images), list(image_ids), list(sizes))
-
-
-class EvalLoader:
-    """Every image of a data set once, in order, preprocessed.
-
-    Args:
-        dataset: Where samples come from.
-        input_size: (height, width) of the network input in pixels.
-        batch: Images in a batch; the last one may be smaller.
-        workers: Processes; 0 loads in this one.
-    """
-
-    def __init__(self, dataset: Samples, *, input_size: Size, batch: int, workers: int) -> None:
-        carry = _Carry(_Evaluation(dataset, input_size), _stack_evaluation)
-        self._loader: DataLoader[Any] = DataLoader(
-            carry,  # type: ignore[arg-type]
-            batch_size=batch,
-            collate_fn=carry,
-            num_workers=workers,
-            worker_init_fn=prepare_worker,
-            generator=own_generator(),
-        )
-
-    def __len__(self) -> int:
-        """Number of batches."""
-        return len(self._loader)
-
-    def __iter__(self) -> Iterator[EvalBatch]:
-        """The batches."""
-        return _raised(self._loader)
 
 
 def own_generator() -> torch.Generator:

@@ -11,7 +11,7 @@ import numpy as np
 
 from dfine_cli.backends.detector import Detector
 from dfine_cli.data.coco import CocoDataset
-from dfine_cli.data.loader import EvalLoader
+from dfine_cli.data.eval_loader import EvalLoader
 from dfine_cli.errors import DfineError
 from dfine_cli.types import Detections, JsonDict
 
@@ -33,7 +33,7 @@ def predict(
         detector: What finds objects.
         dataset: The images; its annotations are not used.
         batch: Images in one pass.
-        workers: Processes that read images; 0 reads them here.
+        workers: Threads that read images; 0 reads them here.
         on_progress: Told after each pass how far it is.
     """
     results: list[JsonDict] = []
@@ -57,7 +57,7 @@ def detect_all(
     seen: set[int] = set()  # a dataset that skips an unreadable image gives its neighbour in its place
     done = 0
     for images, image_ids, sizes in loader:
-        for image_id, found in zip(image_ids, detector.detect(images.numpy(), sizes), strict=True):
+        for image_id, found in zip(image_ids, detector.detect(images, sizes), strict=True):
             if image_id not in seen:
                 seen.add(image_id)
                 yield image_id, found

@@ -154,7 +154,7 @@ class Decoder(nn.Module):
             features: Fused levels of the encoder.
             targets: One per image, for denoising queries; they are made in training mode only.
         """
-        levels = [project(level) for project, level in zip(self.input_proj, features.levels, strict=True)]
+        levels = self._project(features)
         proposals = self._propose(levels)
         proposed = proposals.box_logits + self.enc_bbox_head(proposals.content)
         content, box_logits, mask = proposals.content.detach(), proposed.detach(), None
@@ -165,14 +165,34 @@ class Decoder(nn.Module):
                 denoising.content.shape[1], denoising.groups, box_logits.shape[1], box_logits.device
             )
             box_logits = torch.cat((denoising.box_logits, box_logits), 1)
-        # Once for all layers: the precision of the locations, and a layout that can be cut into heads as it is.
-        values = tuple(level.to(box_logits.dtype).contiguous() for level in levels)
-        refined = self.decoder(content, box_logits, values, mask, self._heads())
+        refined = self.decoder(content, box_logits, _values(levels, box_logits.dtype), mask, self._heads())
         if not self.training:
             return ModelOutput(final=refined.layers[-1], features=features)
         encoder = LayerOutput(proposals.logits, proposed.sigmoid())
         output: ModelOutput = _training_output(refined, encoder, denoising, features)
         return output
+
+    def all_layers(self, features: EncoderFeatures) -> list[LayerOutput]:
+        """What every layer predicts, first to last, where ``forward`` in eval mode gives the last one alone.
+
+        Args:
+            features: Fused levels of the encoder.
+
+        Raises:
+            ValueError: The model is fused, which takes out the heads of the earlier layers.
+        """
+        if not all(isinstance(head, nn.Linear) for head in self.dec_score_head):
+            raise ValueError("a fused model has no heads for its earlier layers")
+        levels = self._project(features)
+        proposals = self._propose(levels)
+        proposed = proposals.box_logits + self.enc_bbox_head(proposals.content)
+        values = _values(levels, proposed.dtype)
+        refined: Refined = self.decoder(proposals.content, proposed, values, None, self._heads(), every=True)
+        return refined.layers
+
+    def _project(self, features: EncoderFeatures) -> list[Tensor]:
+        """The levels at the decoder's width."""
+        return [project(level) for project, level in zip(self.input_proj, features.levels, strict=True)]
 
     def _propose(self, levels: Sequence[Tensor]) -> Proposals:
         """The cells with the best class scores."""
@@ -222,6 +242,11 @@ class Decoder(nn.Module):
         for index in range(last):
             self.dec_score_head[index] = nn.Identity()
             self.decoder.lqe_layers[index] = nn.Identity()
+
+
+def _values(levels: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Once for all layers: the precision of the locations, and a layout that can be cut into heads as it is."""
+    return tuple(level.to(dtype).contiguous() for level in levels)
 
 
 # Outside of a compiled graph: views that a graph returns would be replayed from their base, and those of two

@@ -200,6 +200,7 @@ class DecoderStack(nn.Module):
         levels: tuple[Tensor, ...],
         mask: Tensor | None,
         heads: Heads,
+        every: bool = False,
     ) -> Refined:
         """Refine boxes layer by layer.
 
@@ -209,6 +210,7 @@ class DecoderStack(nn.Module):
             levels: Maps [B, d, H_l, W_l], fine to coarse.
             mask: [Q, Q] bool, True = forbidden.
             heads: The heads between the layers.
+            every: Let every layer speak in eval mode too; in training all of them do.
         """
         boxes = box_logits.sigmoid()
         pre, initial, previous, corners = None, boxes, None, None
@@ -224,7 +226,7 @@ class DecoderStack(nn.Module):
             probabilities = bin_probabilities(corners, self.bins + 1)
             distances = expectation(probabilities, self.bin_offsets)
             refined = distances_to_boxes(initial, distances, self.reg_scale)
-            if self.training or index == len(self.layers) - 1:
+            if self.training or every or index == len(self.layers) - 1:
                 logits = heads.scores[index](content)
                 if index == 0:
                     pre = LayerOutput(logits, pre_boxes)

@@ -13,7 +13,7 @@ from dfine_cli.model.encoder import HybridEncoder
 from dfine_cli.model.fuse import fuse_model
 from dfine_cli.model.hgnetv2 import HGNetV2
 from dfine_cli.model.sizes import SIZES, ModelSize
-from dfine_cli.types import ModelOutput, Size, Target
+from dfine_cli.types import LayerOutput, ModelOutput, Size, Target
 
 STRIDE = 32
 """Pixels per cell of the coarsest level: inputs are multiples of it in both directions."""
@@ -64,6 +64,11 @@ class DFINE(nn.Module):
         check_input_size((images.shape[-2], images.shape[-1]))
         output: ModelOutput = self.decoder(self.encoder(self.backbone(images)), targets)
         return output
+
+    def all_layers(self, images: Tensor) -> list[LayerOutput]:
+        """What every decoder layer predicts, first to last; shapes as in ``forward``, errors as in the decoder's."""
+        check_input_size((images.shape[-2], images.shape[-1]))
+        return self.decoder.all_layers(self.encoder(self.backbone(images)))
 
     @property
     def reg_scale(self) -> float:

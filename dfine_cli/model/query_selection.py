@@ -63,6 +63,6 @@ def select_proposals(features: Tensor, logits: Tensor, anchors: Tensor, count: i
     cells = scores.topk(min(count, scores.shape[1])).indices[..., None]
     return Proposals(
         content=features.gather(1, cells.expand(-1, -1, features.shape[-1])),
-        box_logits=anchors.expand(len(cells), -1, -1).gather(1, cells.expand(-1, -1, 4)),
+        box_logits=anchors.expand(cells.shape[0], -1, -1).gather(1, cells.expand(-1, -1, 4)),
         logits=logits.gather(1, cells.expand(-1, -1, logits.shape[-1])),
     )

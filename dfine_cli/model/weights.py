@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from dfine_cli.errors import UsageError
@@ -182,3 +183,14 @@ def looks_like_name(text: str) -> bool:
     """Whether ``text`` is meant as the name of published weights, right or wrong: ``size/data``, no suffix."""
     first, slash, rest = text.lower().partition("/")
     return bool(slash and rest) and "." not in rest and first in _SIZE_NAMES
+
+
+def entry_of(name_or_path: str | Path) -> WeightsEntry | None:
+    """The row of the zoo that is asked for; None if it is a path.
+
+    Raises:
+        UsageError: It looks like a name, and there is no such name and no such file.
+    """
+    text = str(name_or_path)
+    known = text.lower() in WEIGHTS
+    return find_entry(text) if known or (looks_like_name(text) and not Path(text).exists()) else None

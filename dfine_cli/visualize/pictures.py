@@ -24,7 +24,7 @@ def write_pictures(
 
     Args:
         shown: Images with detections.
-        out: Folder of the pictures; names and subfolders are those of the images.
+        out: Folder of the pictures, whose names and subfolders are those of the images; or the file of a single one.
         threshold: Lowest score that is drawn.
         on_progress: Told how many of how many images are done.
 
@@ -32,13 +32,16 @@ def write_pictures(
         The files, and how many images could not be read.
 
     Raises:
-        UsageError: A picture would take the place of its image.
+        UsageError: A picture would take the place of its image, or ``out`` is one file for several images.
         DfineError: A file cannot be written.
     """
     found, truth = shown.matching.detections, shown.matching.truth
     written: list[Path] = []
+    single = out.suffix.lower() in WRITTEN and not out.is_dir()
+    if (single and len(shown.names) > 1) or (out.is_file() and not single):
+        raise UsageError(f"--out {out}: is one file, for {len(shown.names)} images", "give a folder")
     for image in range(len(shown.names)):
-        target = out / picture_name(shown.names[image] or f"{truth.image_ids[image]}")
+        target = out if single else out / picture_name(shown.names[image] or f"{truth.image_ids[image]}")
         if target.exists() and shown.images.is_image(image, target):
             raise UsageError(f"{target}: is the image itself", "choose another folder with --out")
         picture = shown.images.read(image)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dfine_cli import checkpoint_format as keys
-from dfine_cli.artefact import read_sidecar
 from dfine_cli.backends.detector import Detector
 from dfine_cli.data.coco import Annotations, CocoDataset, CocoFile, CocoImage
 from dfine_cli.data.layout import SplitFiles
@@ -22,7 +20,6 @@ from dfine_cli.evaluation.results import Results, read_results, require_known_id
 from dfine_cli.evaluation.score import score_detector
 from dfine_cli.evaluation.thresholds import sweep
 from dfine_cli.evaluation.truth import Truth, read_truth
-from dfine_cli.tensor_file import load_plain
 from dfine_cli.types import Detections
 from dfine_cli.visualize.outcomes import ImageFolder
 
@@ -43,6 +40,8 @@ class Shown(NamedTuple):
     """File name of each image, in the order of ``Truth.image_ids``."""
     judged: bool
     """Whether there is ground truth to judge detections by."""
+    operating_point: dict[str, Any] | None = None
+    """What an evaluation stored with the model (``checkpoint_format.OPERATING_POINT``)."""
     spread: NDArray[np.float32] | None = None
     """[N, 4] of the detections that count, as in ``Detections.spread``; None where it is not known."""
 
@@ -75,7 +74,10 @@ def show_detector(
     known = np.isin(results.category_ids, truth.category_ids)
     shown = _on_dataset(truth, results.where(known), files)
     spread = _spread(list(scored.detections.values()))
-    return shown if spread is None else shown._replace(spread=spread[known][shown.matching.detections.rows])
+    return shown._replace(
+        operating_point=detector.operating_point,
+        spread=None if spread is None else spread[known][shown.matching.detections.rows],
+    )
 
 
 def show_pictures(
@@ -87,7 +89,7 @@ def show_pictures(
         detector: What finds objects.
         place: An image, or a folder of images.
         batch: Images in one pass.
-        workers: Processes that read images; 0 reads them here.
+        workers: Threads that read images; 0 reads them here.
         on_progress: Told after each pass how far it is.
 
     Raises:
@@ -123,6 +125,7 @@ def show_pictures(
         tuple(names),
         judged=False,
         spread=None if spread is None else spread[matching.detections.rows],
+        operating_point=detector.operating_point,
     )
 
 
@@ -146,31 +149,16 @@ def find_pictures(place: Path) -> tuple[Path, list[str]]:
     return place, names
 
 
-def best_threshold(shown: Shown, weights: Path | None) -> tuple[float, str]:
-    """The score from which detections are shown, and why it is this one.
-
-    Args:
-        shown: Images with detections.
-        weights: The file of the model, which may hold the threshold of an evaluation; None for a results file.
-    """
-    stored = None if weights is None else stored_threshold(weights)
+def best_threshold(shown: Shown) -> tuple[float, str]:
+    """The score from which detections are shown, and why it is this one."""
+    stored = stored_threshold(shown.operating_point)
     best = sweep(shown.matching).best if shown.judged and stored is None else None
     return (best.threshold, "the best F1 on this data") if best else stored or USUAL
 
 
-def stored_threshold(weights: Path) -> tuple[float, str] | None:
-    """The threshold that an evaluation stored in a checkpoint or an export took over from one; None without.
-
-    Raises:
-        DfineError: The file cannot be read.
-    """
-    if weights.suffix in (".pt", ".pth"):
-        content = load_plain(weights)  # of any tool: published weights have no such entry
-        point = content.get(keys.OPERATING_POINT) if isinstance(content, dict) else None
-    else:
-        described = read_sidecar(weights)
-        point = described.operating_point if described else None
-    return (float(point["threshold"]), "stored by an evaluation") if point else None
+def stored_threshold(point: dict[str, Any] | None) -> tuple[float, str] | None:
+    """The threshold of an operating point that an evaluation stored with a model; None without."""
+    return (float(point["threshold"]), "stored with the model by an evaluation") if point else None
 
 
 def _spread(found: Sequence[Detections]) -> NDArray[np.float32] | None:

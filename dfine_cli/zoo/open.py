@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from dfine_cli.errors import CheckError, DfineError
-from dfine_cli.model.weights import WEIGHTS, WeightsEntry, find_entry, looks_like_name
+from dfine_cli.model.weights import WEIGHTS, WeightsEntry, entry_of
 from dfine_cli.zoo import cache
 from dfine_cli.zoo.download import Patience, Progress, silent
 from dfine_cli.zoo.pull import pull, verify
@@ -34,17 +34,6 @@ def open_weights(name_or_path: str | Path, *, progress: Progress = silent) -> Pu
     weights = read_named(Path(name_or_path))
     require_complete(weights.fit(), str(name_or_path))
     return weights
-
-
-def entry_of(name_or_path: str | Path) -> WeightsEntry | None:
-    """The row of the zoo that is asked for; None if it is a path.
-
-    Raises:
-        UsageError: It looks like a name, and there is no such name and no such file.
-    """
-    text = str(name_or_path)
-    known = text.lower() in WEIGHTS
-    return find_entry(text) if known or (looks_like_name(text) and not Path(text).exists()) else None
 
 
 def pull_entry(

@@ -31,7 +31,7 @@ MAY_IMPORT = {  # layer: what it may import beside itself; a dotted entry is one
     "evaluation": LEAF | {"data", "backends"},
     "training": LEAF
     | {"config", "model", "data", "losses", "evaluation", "visualize", "zoo", "backends.torch_backend"},
-    "export": LEAF | {"model", "backends", "evaluation"},
+    "export": LEAF | {"model", "backends", "evaluation", "data", "zoo"},
     "bench": LEAF | {"backends", "model", "data.preprocess", "data.classes"},
     "visualize": LEAF | {"data", "backends", "evaluation"},
     "survey": LEAF | {"config", "data"},

@@ -54,7 +54,7 @@ def test_a_run_is_scored_on_its_own_data_with_a_sheet(run: Run, trained: Path) -
     ("words", "told"),
     [
         (("--sheet", "sheet.jpg"), "--sheet sheet.jpg: must be a PNG file"),
-        (("--sheet", "sheet.png", "--predictions", "p.json"), "--sheet draws what a model finds"),
+        (("--sheet", "sheet.png", "--predictions", "p.json"), "--sheet is for what a model finds"),
     ],
 )
 def test_a_sheet_that_cannot_be_is_refused_first(

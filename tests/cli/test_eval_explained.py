@@ -46,6 +46,9 @@ class Finder:
     input_size = (64, 64)
     exif = "apply"
 
+    def __init__(self, operating_point: dict[str, object] | None = None) -> None:
+        self.operating_point = operating_point
+
     def detect(self, images: object, sizes: list[tuple[int, int]]) -> list[Detections]:
         boxes = np.array([[4, 4, 24, 34]] * 2, np.float32)
         return [Detections(boxes, np.array([0.8, 0.6], np.float32), np.array([0, 1])) for _ in sizes]
@@ -68,7 +71,9 @@ def run_folder(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     torch.save(
         {keys.FORMAT_KEY: keys.FORMAT, keys.SIZE: "n", "w": torch.ones(3)}, folder / "weights" / "best.pt"
     )
-    monkeypatch.setattr("dfine_cli.backends.detector.open_detector", lambda path, device="auto": Finder())
+    monkeypatch.setattr(
+        "dfine_cli.backends.detector.open_detector", lambda path, options=None: Finder(stored(folder))
+    )
     return folder
 
 
@@ -127,7 +132,11 @@ def test_reports(run: Run, dataset: Path, good: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("target", "code", "message"),
-    [("report.pdf", 2, ".pdf"), ("good.json/report.html", 1, "good.json"), ("taken", 2, "is a file")],
+    [
+        ("report.pdf", 2, ".pdf"),
+        ("good.json/report.html", 2, "good.json is a file"),
+        ("taken", 2, "is a file"),
+    ],
 )
 def test_reports_that_cannot_be_written(
     run: Run, dataset: Path, good: Path, tmp_path: Path, target: str, code: int, message: str
@@ -160,6 +169,68 @@ def test_wrong_results(
     assert message in outcome.err and "hint:" in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["RUN", "DATA", "--predictions", "good.json"], "only one of them"),
+        (["DATA", "--predictions", "good.json", "--out", "p.json"], "--out is for what a model finds"),
+        (
+            ["DATA", "--predictions", "good.json", "--store-threshold"],
+            "--store-threshold is for what a model",
+        ),
+        (["RUN", "--out", "good.json/p.json"], "good.json is a file"),
+        (["RUN", "--report", "good.json/r"], "good.json is a file"),
+        (["RUN", "--sheet", "good.json/s.png"], "good.json is a file"),
+    ],
+)
+def test_words_that_cannot_be_are_refused_before_anything_is_done(
+    run: Run, dataset: Path, good: Path, run_folder: Path, tmp_path: Path, words: list[str], message: str
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    outcome = run("eval", *({"RUN": run_folder, "DATA": dataset}.get(word, word) for word in words))
+    assert (outcome.code, outcome.out) == (2, "") and message in outcome.err and "hint:" in outcome.err
+    assert sorted(tmp_path.rglob("*")) == before and stored(run_folder) is None
+
+
+def test_no_threshold_is_said_where_nothing_is_right(
+    run: Run, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        Finder,
+        "detect",
+        lambda self, images, sizes: [Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0))] * len(sizes),
+    )
+    code, out, err = run("eval", run_folder, "--workers", 0)
+    assert code == 0 and "None" not in out + err and "no best threshold to store" in err
+    assert stored(run_folder) is None
+
+
+def test_a_cut_image_stops_an_evaluation_with_a_hint_that_helps(
+    run: Run, run_folder: Path, dataset: Path
+) -> None:
+    image = dataset / "val" / "val_40.png"
+    image.write_bytes(image.read_bytes()[:60])
+    code, out, err = run("eval", run_folder, "--workers", 0)
+    assert (code, out) == (4, "") and "val_40.png" in err and "in training, data.on_bad_image" in err
+
+
+def test_very_many_results_for_one_image(run: Run, dataset: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    corners = rng.integers(0, 40, (100_000, 2)).tolist()
+    many = [
+        {"image_id": 40, "category_id": 3 + 4 * (i % 2), "bbox": [x, y, 12, 14], "score": round(float(s), 4)}
+        for i, ((x, y), s) in enumerate(zip(corners, rng.uniform(0, 0.5, 100_000), strict=True))
+    ]
+    file = tmp_path / "many.json"
+    file.write_text(json.dumps(many + results()))
+    content = json.loads(
+        run("eval", "--predictions", file, dataset, "--json", "--report", tmp_path / "out").out
+    )
+    assert content["detections"] == 100_010 and content["metrics"]["AP50"] > 0.9
+    assert any("do not count" in note for note in content["notes"])
+    assert (tmp_path / "out" / "report.html").stat().st_size < 3_000_000
+
+
 def test_a_run_on_its_own_data_keeps_the_threshold(run: Run, run_folder: Path) -> None:
     code, out, err = run("eval", run_folder, "--workers", 0, "--json")
     assert code == 0, err
@@ -181,6 +252,20 @@ def test_when_the_threshold_is_kept(
     given = [dataset if word == "DATA" else word for word in words]
     assert run("eval", run_folder, *given, "--workers", 0).code == 0
     assert (stored(run_folder) is not None) == kept
+
+
+def test_thresholds_of_classes_are_kept_under_the_classes_of_the_checkpoint(
+    run: Run, run_folder: Path, dataset: Path
+) -> None:
+    """The data may have only some of them."""
+    file = dataset / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text())
+    content["categories"] = [c for c in content["categories"] if c["name"] == "dog"]
+    content["annotations"] = [a for a in content["annotations"] if a["category_id"] == 7]
+    file.write_text(json.dumps(content))
+    assert run("eval", run_folder, "--workers", 0).code == 0
+    point = stored(run_folder)
+    assert point is not None and point["classes"] == [None, pytest.approx(0.3)]
 
 
 def test_a_checkpoint_that_cannot_be_rewritten_stays(

@@ -34,19 +34,39 @@ def test_a_run_uses_the_threshold_that_an_evaluation_stored(
     assert (before["threshold"], before["images"]) == (0.4, 10)
     assert run("eval", run_folder, "--workers", 0).code == 0
     after = json.loads(run("visualize", run_folder, dataset / "val", "--workers", 0, "--json").out)
-    assert after["threshold"] == pytest.approx(0.3) and "stored by an evaluation" in after["threshold_is"]
+    assert after["threshold"] == pytest.approx(0.3) and "stored with the model" in after["threshold_is"]
     own = json.loads(run("visualize", run_folder, "--workers", 0, "--threshold", 0.7, "--json").out)
     assert (own["threshold"], own["threshold_is"], own["images"]) == (0.7, "given", 10)
 
 
+def test_a_single_image_into_a_single_file(run: Run, run_folder: Path, dataset: Path, tmp_path: Path) -> None:
+    image = dataset / "val" / "val_40.png"
+    code, out, err = run("visualize", run_folder, image, "--workers", 0, "--out", "new/boxes.jpg")
+    assert (code, out) == (0, "new/boxes.jpg\n"), err
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["boxes.jpg"]
+    refused = run("visualize", run_folder, image, "--workers", 0, "--out", image)
+    assert refused.code == 2 and "is the image itself" in refused.err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["GOOD"], "which data"), (["gone.pt", "x"], "no such file"), (["RUN", "empty"], "no images")],
+    [
+        (["GOOD"], "which data"),
+        (["gone.pt", "x"], "no such file"),
+        (["RUN", "empty"], "no images"),
+        (["RUN", "mk.py"], "mk.py: neither an image nor annotations"),
+        (["RUN", "rtsp://camera/1"], "is a stream or camera"),
+        (["RUN", "--out", "mk.py"], "is one file"),
+        (["RUN", "--out", "boxes.png"], "is one file"),
+        (["RUN", "--out", "mk.py/x"], "mk.py is a file"),
+        (["RUN", "--to", "html", "--out", "mk.py"], "mk.py: is a file"),
+    ],
 )
 def test_wrong_words(
     run: Run, good: Path, run_folder: Path, tmp_path: Path, words: list[str], message: str
 ) -> None:
     (tmp_path / "empty").mkdir()
+    (tmp_path / "mk.py").write_text("pass")
     outcome = run("visualize", *({"GOOD": good, "RUN": run_folder}.get(word, word) for word in words))
     assert outcome.code == 2 and message in outcome.err and "hint:" in outcome.err
 
@@ -99,9 +119,7 @@ def test_ctrl_c_in_a_video(
                 raise KeyboardInterrupt
             return super().detect(images, sizes)
 
-    monkeypatch.setattr(
-        "dfine_cli.backends.detector.open_detector", lambda path, device="auto": Interrupted()
-    )
+    monkeypatch.setattr("dfine_cli.backends.detector.open_detector", lambda path, options=None: Interrupted())
     code, out, err = run("visualize", run_folder, clip, "--to", "video")
     assert (code, out) == (130, "") and "clip_boxes.mp4: 5 frames" in err
     assert (tmp_path / "clip_boxes.mp4").is_file()

@@ -24,9 +24,7 @@ from tests.fiftyone.conftest import FAR, SIZE, Ended, FiftyOne
 pytestmark = pytest.mark.xdist_group("fiftyone")  # one database at a time
 HERE = Path(__file__).parent
 NAME = "shapes-val"
-DISMISS = (
-    "[...document.querySelectorAll('button')].filter(b => ['Disable', 'Dismiss'].includes(b.innerText))"
-)
+DISMISS = "[...document.querySelectorAll('button')].filter(b => ['Disable', 'Dismiss'].includes(b.innerText))"
 """What closes that which lies over the pictures."""
 
 
@@ -131,7 +129,9 @@ def test_views_show_what_is_wrong(seen: Seen, data: Path) -> None:
     content = json.loads((data / "annotations" / "instances_val.json").read_text())
     firsts = {a["image_id"]: a["id"] for a in reversed(content["annotations"])}
     assert sorted(seen.facts["misses"]) == sorted([i] for i in firsts.values())
-    suspicious = [i for i, labels in zip(ids, fields["good_label_errors.detections.label"], strict=True) if labels]
+    suspicious = [
+        i for i, labels in zip(ids, fields["good_label_errors.detections.label"], strict=True) if labels
+    ]
     assert sorted(views["good: likely label errors"]) == sorted(suspicious) and ids[0] in suspicious
     for category in content["categories"]:
         having = {a["image_id"] for a in content["annotations"] if a["category_id"] == category["id"]}
@@ -140,14 +140,18 @@ def test_views_show_what_is_wrong(seen: Seen, data: Path) -> None:
 
 def test_a_second_model_stands_beside_the_first(seen: Seen) -> None:
     views, fields = seen.facts["views"], seen.facts["fields"]
-    worse = [i for i, a, b in zip(fields["image_id"], fields["poor_fn"], fields["good_fn"], strict=True) if a > b]
+    worse = [
+        i for i, a, b in zip(fields["image_id"], fields["poor_fn"], fields["good_fn"], strict=True) if a > b
+    ]
     assert len(worse) == 6 and sorted(views["poor: worse than good"]) == worse
     assert views["poor: better than good"] == [fields["image_id"][0]]  # which has nothing in the corner
     assert [bool(labels) for labels in fields["poor.detections.outcome"]].count(True) >= 5
 
 
 def test_the_app_shows_pictures_with_boxes(seen: Seen) -> None:
-    assert seen.page.startswith("http://localhost:") and f"/datasets/{NAME}?view=poor-worst-images" in seen.page
+    assert (
+        seen.page.startswith("http://localhost:") and f"/datasets/{NAME}?view=poor-worst-images" in seen.page
+    )
     grid = seen.picture[140:, 310:].astype(int)
     for colour in (outcomes.RIGHT, outcomes.MISSED):
         assert (np.abs(grid - colour).sum(-1) < 60).sum() > 200, colour
@@ -162,7 +166,11 @@ def test_a_port_in_use_is_refused(seen: Seen) -> None:
 
 def test_ctrl_c_ends_the_app_and_the_database(seen: Seen, fiftyone: FiftyOne) -> None:
     assert seen.code == 0 and seen.errors.endswith("ended; the dataset stays\n")
-    gone = [p for p in psutil.process_iter(["cmdline"]) if str(fiftyone.folder / "home") in (p.info["cmdline"] or ())]
+    gone = [
+        p
+        for p in psutil.process_iter(["cmdline"])
+        if str(fiftyone.folder / "home") in (p.info["cmdline"] or ())
+    ]
     assert gone == []
 
 
@@ -182,4 +190,3 @@ def test_a_database_that_cannot_start(fiftyone: FiftyOne, data: Path) -> None:
     assert done.code == 1 and done.out == ""
     error, hint = done.err.splitlines()[-2:]
     assert "does not start: Unable to read the storage engine metadata file" in error and "mongo.log" in hint
-

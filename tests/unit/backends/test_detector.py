@@ -19,7 +19,7 @@ def run(tmp_path):
 def opened(monkeypatch):
     """Paths that the opener for .pt was asked to open."""
     paths: list[tuple[Path, str]] = []
-    monkeypatch.setitem(detector.OPENERS, ".pt", lambda path, device: paths.append((path, device)))
+    monkeypatch.setitem(detector.OPENERS, ".pt", lambda path, options: paths.append((path, options.device)))
     return paths
 
 

@@ -16,8 +16,7 @@ from dfine_cli.data.cache import Cached
 from dfine_cli.data.classes import ClassMap
 from dfine_cli.data.coco import CocoDataset, load_coco
 from dfine_cli.data.images import ImageError
-from dfine_cli.data.loader import EvalLoader, TrainLoader
-from dfine_cli.data.preprocess import resize
+from dfine_cli.data.loader import TrainLoader
 from dfine_cli.phases import Phase
 from dfine_cli.types import Batch, Sample
 
@@ -106,7 +105,6 @@ def test_an_epoch_does_not_depend_on_what_ran_before(make: Callable[..., TrainLo
 def test_batches_do_not_touch_the_global_generator(make: Callable[..., TrainLoader]) -> None:
     state = torch.get_rng_state()
     list(make(Images(), workers=1).epoch(0, Phase.PLAIN))
-    list(EvalLoader(Images(), input_size=(32, 32), batch=4, workers=1))
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -165,8 +163,6 @@ def test_an_error_keeps_its_message_and_hint(workers: int, make: Callable[..., T
         list(loader.epoch(0, Phase.PLAIN)) + list(loader.epoch(1, Phase.PLAIN))
     assert str(caught.value) == "images/5.jpg: cannot read the image"
     assert caught.value.hint == "replace the file"
-    with pytest.raises(ImageError, match=r"^images/5.jpg: cannot read the image$"):
-        list(EvalLoader(Images(bad=5), input_size=(32, 32), batch=4, workers=workers))
 
 
 def test_workers_live_through_epochs_and_end_with_close(make: Callable[..., TrainLoader]) -> None:
@@ -185,19 +181,6 @@ def test_workers_live_through_epochs_and_end_with_close(make: Callable[..., Trai
         next(loader.epoch(2, Phase.PLAIN))
     del left_open
     gc.collect()
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_evaluation_gives_every_image_once_in_order(workers: int) -> None:
-    images = Images(7)
-    loader = EvalLoader(images, input_size=(64, 96), batch=3, workers=workers)
-    batches = list(loader)
-    assert len(batches) == len(loader) == 3
-    assert [i for b in batches for i in b.image_ids] == list(range(100, 107))
-    assert [s for b in batches for s in b.sizes] == [images[i].image.shape[:2] for i in range(7)]
-    stacked = torch.cat([b.images for b in batches])
-    expected = np.stack([resize(images[i].image, (64, 96)) for i in range(7)])
-    assert torch.equal(stacked, torch.from_numpy(expected))
 
 
 def test_cache_keeps_what_fits_and_reads_the_rest_again() -> None:

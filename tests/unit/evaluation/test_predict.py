@@ -19,7 +19,7 @@ CLASSES = ClassMap(("disc", "star"), (3, 20), "auto")
 class Quadrant:
     """Finds the quadrant of each image that is brighter than the rest."""
 
-    name, classes, input_size, exif = "quadrant", CLASSES, (32, 64), "apply"
+    name, classes, input_size, exif, operating_point = "quadrant", CLASSES, (32, 64), "apply", None
 
     def detect(self, images, sizes):
         assert images.shape[1:] == (3, 32, 64) and images.dtype == np.uint8

@@ -344,3 +344,18 @@ def test_training_compiles(model):
         torch.testing.assert_close(found.denoising.pre.boxes, expected.denoising.pre.boxes)
         found.final.boxes.sum().backward()
     assert all(p.grad is not None for p in compiled.decoder.decoder.layers[0].parameters())
+
+
+def test_all_layers_speak_when_asked_and_the_last_as_always(model):
+    images = torch.rand(2, 3, 64, 64)
+    model.eval()
+    with torch.no_grad():
+        layers, usual = model.all_layers(images), model(images)
+    assert len(layers) == SIZES["n"].decoder_layers and usual.aux == ()
+    for layer in layers:
+        _check_layer(layer, 2, QUERIES)
+        assert torch.equal(layer.references, layers[0].references)
+    assert all(torch.equal(a, b) for a, b in zip(layers[-1], usual.final, strict=True))
+    assert not torch.equal(layers[0].corners, layers[-1].corners)
+    with pytest.raises(ValueError, match="fused"):
+        model.fused().all_layers(images)

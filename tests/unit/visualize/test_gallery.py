@@ -39,7 +39,7 @@ def shown(tmp_path):
 class Middle:
     """Finds a dog in the middle of every image."""
 
-    name, input_size, exif = "middle", (32, 32), "apply"
+    name, input_size, exif, operating_point = "middle", (32, 32), "apply", None
     classes = ClassMap(("cat", "dog"), (CAT, DOG), "auto")
 
     def detect(self, images, sizes):
@@ -99,7 +99,7 @@ def test_images_without_ground_truth(tmp_path):
         for i, b in zip(found.matching.detections.images, found.matching.detections.boxes_xywh, strict=True)
     }
     assert boxes == {0: [20, 10, 40, 20], 2: [15, 15, 30, 30]}
-    assert best_threshold(found, None) == (0.4, "a usual value")
+    assert best_threshold(found) == (0.4, "a usual value")
     page, unread = write_gallery(found, tmp_path / "out", "middle", 0.4)
     assert unread == 1 and 'value="1">wrong' not in page.read_text()
     one = show_pictures(Middle(), tmp_path / "a.png", batch=2, workers=0)

@@ -23,7 +23,7 @@ SIZE = (96, 128)
 class Middle:
     """Finds a dog in the middle of every image; what it sees can be looked at and disturbed."""
 
-    name, input_size, exif = "middle", (32, 32), "apply"
+    name, input_size, exif, operating_point = "middle", (32, 32), "apply", None
     classes = ClassMap(("cat", "dog"), (1, 2), "auto")
 
     def __init__(self, disturb=lambda count: None):

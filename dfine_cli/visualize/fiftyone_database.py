@@ -8,6 +8,8 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -103,7 +105,8 @@ def _start(folder: Path) -> int:
     deadline = time.monotonic() + _START_S
     while True:
         try:
-            found = OwnService()
+            with _silent():
+                found = OwnService()
         except PermissionError as error:
             raise DfineError(f"{folder}: cannot be written: {error}", _hint(folder)) from error
         port = _wait_for_port(found.child, deadline)
@@ -116,6 +119,22 @@ def _start(folder: Path) -> int:
         if time.monotonic() > deadline or not _is_locked(folder):
             raise DfineError(f"FiftyOne's database does not start: {_last_words(folder)}", _hint(folder))
         time.sleep(1)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Let processes that are started here print nothing: where they fail, the log says why."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    kept = {stream: os.dup(stream) for stream in (1, 2)}
+    for stream in kept:
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        for stream, copy in kept.items():
+            os.dup2(copy, stream)
+            os.close(copy)
 
 
 def _check_server(program: str) -> None:

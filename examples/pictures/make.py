@@ -18,6 +18,7 @@ from PIL import Image
 
 from dfine_cli.cli.app import main as dfine
 from dfine_cli.data.images import read_image
+from examples.pictures.fiftyone import picture_of_app
 from tests.browser import browse
 
 HERE = Path(__file__).parent
@@ -74,7 +75,9 @@ def credits(content: dict) -> str:
         photo = image["flickr_url"].rsplit("/", 1)[1].split("_")[0]
         page = f"[COCO {image['id']}]({image['coco_url']}), [Flickr {photo}](https://www.flickr.com/photo.gne?id={photo})"
         url = licence["url"].replace("\\", "").replace("http:", "https:")
-        rows.append(f"| `sheet.jpg` | {page} | [{licence['name'].removesuffix(' License')} 2.0]({url}) |")
+        rows.append(
+            f"| `sheet.jpg`, `fiftyone.jpg` | {page} | [{licence['name'].removesuffix(' License')} 2.0]({url}) |"
+        )
     return CREDITS.format(rows="\n".join(rows))
 
 
@@ -105,6 +108,8 @@ def main() -> None:
         )
         run(*some, "--sheet", work / "sheet.png")
         save(read_image(work / "sheet.png"), "sheet.jpg", 1400)
+        picture_of_app(given.detector, work / "shown.json", images, given.input_size, work, work / "app.png")
+        save(read_image(work / "app.png"), "fiftyone.jpg", 1400)
         run(
             "eval",
             given.detector,

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import pytest
 
 from dfine_cli.data.synthetic import write_dataset
@@ -104,20 +105,25 @@ def _server_environment(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def data(fiftyone: FiftyOne) -> Path:
-    """A dataset of 12 images, and results of two models: ``good.json`` and ``poor.json``.
+    """A dataset of 12 images in shades of grey, and results of two models: ``good.json`` and ``poor.json``.
 
     The good one finds all but the first object of every image, and something in the corner of the first image;
     the poor one finds nothing on half of the images.
     """
     folder = fiftyone.folder / "shapes"
     _, val = write_dataset(folder, train=1, val=12, size=(SIZE, SIZE), seed=0)
+    for path in (folder / "val").iterdir():
+        cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
     annotations = json.loads(val.read_text())["annotations"]
     seen: set[int] = set()
     found = []
     for entry in annotations:
         if entry["image_id"] in seen:
+            x, y, width, height = entry["bbox"]
+            beside = [x + 1, y + 1, width, height]
+            score = 0.9 - 0.01 * len(seen)
             found.append(
-                {k: entry[k] for k in ("image_id", "category_id", "bbox")} | {"score": 0.9 - 0.01 * len(seen)}
+                {k: entry[k] for k in ("image_id", "category_id")} | {"bbox": beside, "score": score}
             )
         seen.add(entry["image_id"])
     first = annotations[0]

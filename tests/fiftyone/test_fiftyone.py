@@ -18,14 +18,12 @@ from dfine_cli.data.layout import SplitFiles
 from dfine_cli.evaluation.per_image import count_per_image
 from dfine_cli.visualize import outcomes
 from dfine_cli.visualize.source import best_threshold, show_results
-from tests.browser import tab
 from tests.fiftyone.conftest import FAR, SIZE, Ended, FiftyOne
+from tests.fiftyone.look import shoot_app
 
 pytestmark = pytest.mark.xdist_group("fiftyone")  # one database at a time
 HERE = Path(__file__).parent
 NAME = "shapes-val"
-DISMISS = "[...document.querySelectorAll('button')].filter(b => ['Disable', 'Dismiss'].includes(b.innerText))"
-"""What closes that which lies over the pictures."""
 
 
 class Seen:
@@ -70,26 +68,16 @@ def seen(fiftyone: FiftyOne, data: Path) -> Iterator[Seen]:
             assert facts.code == 0, facts.err
             result.facts = json.loads(facts.out)
             result.busy = fiftyone.dfine(data / "good.json", data, "--port", port)
-            result.picture = shoot(result.page, fiftyone.folder)
+            shoot_app(result.page, fiftyone.folder / "profile", fiftyone.folder / "app.png")
             process.send_signal(signal.SIGINT)
             result.code = process.wait(60)
             result.errors = (fiftyone.folder / "app.err").read_text()
+        result.picture = cv2.cvtColor(cv2.imread(str(fiftyone.folder / "app.png")), cv2.COLOR_BGR2RGB)
         result.theirs = stranger.communicate("")[0]
         yield result
     finally:
         stranger.kill()
         stranger.wait()
-
-
-def shoot(page: str, folder: Path) -> np.ndarray:
-    with tab(folder / "profile") as browser:
-        browser.open(page)
-        # An image is drawn on a canvas, its boxes on a second one.
-        browser.wait_for("document.querySelectorAll('canvas').length >= 8")
-        browser.wait_for(f"{DISMISS}.forEach(b => b.click()) || {DISMISS}.length === 0")
-        browser.settle()
-        browser.shoot(folder / "app.png")
-    return cv2.cvtColor(cv2.imread(str(folder / "app.png")), cv2.COLOR_BGR2RGB)
 
 
 def test_a_results_file_becomes_a_dataset(seen: Seen, data: Path) -> None:
@@ -106,7 +94,7 @@ def test_outcomes_are_those_of_the_evaluation(seen: Seen, data: Path) -> None:
     shown = show_results(
         data / "good.json", SplitFiles(data / "annotations" / "instances_val.json", data / "val")
     )
-    counts = count_per_image(shown.matching, best_threshold(shown, None)[0])
+    counts = count_per_image(shown.matching, best_threshold(shown)[0])
     fields = seen.facts["fields"]
     assert fields["good_tp"] == counts.correct.tolist() and sum(fields["good_tp"]) > 12
     assert fields["good_fp"] == counts.wrong.tolist() == [1] + [0] * 11
@@ -117,7 +105,7 @@ def test_outcomes_are_those_of_the_evaluation(seen: Seen, data: Path) -> None:
         assert found.count("tp") == fields["good_tp"][image]
         assert found.count("fp") == fields["good_fp"][image]
     assert fields["good.detections.error"][0][0] == "background"  # the one in the corner, with the best score
-    assert all(iou == pytest.approx(1) for iou in fields["good.detections.iou"][3])
+    assert all(0.5 <= iou < 1 for iou in fields["good.detections.iou"][3])
 
 
 def test_views_show_what_is_wrong(seen: Seen, data: Path) -> None:
@@ -152,10 +140,11 @@ def test_the_app_shows_pictures_with_boxes(seen: Seen) -> None:
     assert (
         seen.page.startswith("http://localhost:") and f"/datasets/{NAME}?view=poor-worst-images" in seen.page
     )
-    grid = seen.picture[140:, 310:].astype(int)
-    for colour in (outcomes.RIGHT, outcomes.MISSED):
-        assert (np.abs(grid - colour).sum(-1) < 60).sum() > 200, colour
-    assert len(np.unique(grid.reshape(-1, 3), axis=0)) > 5000  # and not only lines
+    grid = seen.picture[140:500, 310:].astype(int)
+    grey = np.ptp(grid, axis=-1) < 8
+    assert len(np.unique(grid[grey])) > 200 and grey.mean() > 0.5  # the pictures
+    for colour in (outcomes.RIGHT, outcomes.MISSED):  # nothing else has a colour
+        assert (np.abs(grid - colour).sum(-1) < 60).sum() > 300, colour
 
 
 def test_a_port_in_use_is_refused(seen: Seen) -> None:

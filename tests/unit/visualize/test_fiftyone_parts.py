@@ -100,7 +100,9 @@ def test_a_model_keeps_its_field_and_takes_no_other(tmp_path):
     run = tmp_path / "My run-2" / "weights"
     run.mkdir(parents=True)
     (run.parent / "recipe.yaml").touch()
-    assert field_name(run / "best.pt", {}) == "my_run_2" and field_name(run / "last.pt", {}) == "my_run_2_last"
+    assert (
+        field_name(run / "best.pt", {}) == "my_run_2" and field_name(run / "last.pt", {}) == "my_run_2_last"
+    )
     known = {"femto": {"source": str(tmp_path / "a" / "femto.json")}}
     assert field_name(tmp_path / "a" / "femto.json", known) == "femto"
     assert field_name(tmp_path / "b" / "femto.json", known) == "femto_2"

@@ -2,11 +2,13 @@
 
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from dfine_cli.cli.console import print_out, say
+from dfine_cli.cli.console import say
 from dfine_cli.cli.outputs import Made, Request, counted, place_of, show
 from dfine_cli.errors import UsageError
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 def make_fiftyone(request: Request) -> Made:
     """A dataset in FiftyOne, whose App runs once it is told."""
-    from dfine_cli.visualize.fiftyone_app import choose_address
+    from dfine_cli.visualize.fiftyone_app import choose_address, page_of
     from dfine_cli.visualize.fiftyone_bridge import dataset_name, open_dataset, put_model
     from dfine_cli.visualize.fiftyone_database import connect, load_fiftyone
     from dfine_cli.zoo.cache import home
@@ -54,20 +56,23 @@ def make_fiftyone(request: Request) -> Made:
     line = f"{name} in FiftyOne: {made.images} images, detections in {made.model}{beside}, {len(made.views)} views"
     if listen is None:
         return Made(line, values, notes)
-    return Made(line, values, notes, lambda: _serve(fiftyone, made, *listen, request.app.remote))
+    address, port = listen
+    values["address"] = page_of(fiftyone, made, address, port)
+    return Made(line, values, notes, partial(_serve, fiftyone, made, address, port, request.app.remote))
 
 
-def _serve(fiftyone: ModuleType, made: "Bridged", address: str, port: int, remote: bool) -> None:
+def _serve(
+    fiftyone: ModuleType, made: "Bridged", address: str, port: int, remote: bool, tell: Callable[[str], None]
+) -> None:
     """Run the App until Ctrl-C."""
     from dfine_cli.visualize.fiftyone_app import app, is_local
 
-    sys.stdout.flush()
     with app(fiftyone, made, address, port, remote) as page:
-        print_out(page)
-        sys.stdout.flush()
+        tell(page)
+        sys.stdout.flush()  # nobody would see it before the end
         if remote and is_local(address):
             say(
-                f"from another machine: ssh -N -L {port}:127.0.0.1:{port} USER@THIS-MACHINE, then the address above"
+                f"from another machine: ssh -N -L {port}:127.0.0.1:{port} USER@THIS-MACHINE, then this address"
             )
         say("Ctrl-C ends it")
         try:

@@ -78,8 +78,8 @@ class Made:
     """The same for ``--json``."""
     notes: list[str] = field(default_factory=list)
     """What should be known about it."""
-    follow: Callable[[], None] | None = None
-    """What is done once all that is told, and may last."""
+    follow: Callable[[Callable[[str], None]], None] | None = None
+    """What is done once all that is told, and may last; it is given what prints a line of the result."""
 
 
 def make_images(request: Request) -> Made:

@@ -128,4 +128,4 @@ def command(
             say(f"threshold {made.values['threshold']:.3f}: {made.values['threshold_is']}")
         print_out(made.line)
     if made.follow is not None:
-        made.follow()
+        made.follow(say if as_json else print_out)

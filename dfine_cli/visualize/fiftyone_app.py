@@ -65,7 +65,7 @@ def app(fiftyone: ModuleType, made: Bridged, address: str, port: int, remote: bo
     """
     from fiftyone.core.service import ServerService, ServiceException
 
-    page = _address(fiftyone, made, address, port)
+    page = page_of(fiftyone, made, address, port)
     try:
         # Without a `Session`, which is for those who steer the App from Python: the page says all there is to show.
         server = ServerService(port, address=address, do_not_track=fiftyone.config.do_not_track)
@@ -79,7 +79,7 @@ def app(fiftyone: ModuleType, made: Bridged, address: str, port: int, remote: bo
         server.stop()
 
 
-def _address(fiftyone: ModuleType, made: Bridged, address: str, port: int) -> str:
+def page_of(fiftyone: ModuleType, made: Bridged, address: str, port: int) -> str:
     """What to type into a browser; a wildcard address is that of this machine."""
     host = "localhost" if is_local(address) else socket.gethostname() if address in ANYWHERE else address
     page = f"http://{host}:{port}/datasets/{quote(made.dataset.name)}"

@@ -23,7 +23,9 @@ def picture_of_app(
         work: A folder for what is kept for a while; FiftyOne's database is in it, and ends with it.
         target: The PNG.
     """
-    words = ["visualize", detector, annotations, "--images", images, "--input-size", size]
+    named = work / f"detector{detector.suffix}"  # for a short name of its field
+    named.symlink_to(detector.absolute())
+    words = ["visualize", named, annotations, "--images", images, "--input-size", size]
     app = ["--to", "fiftyone", "--remote", "--port", PORT, "--dataset", "coco"]
     process = subprocess.Popen(
         [sys.executable, "-m", "dfine_cli", *map(str, words + app)],

@@ -13,9 +13,14 @@ import cv2
 import numpy as np
 import psutil
 import pytest
+import torch
 
+from dfine_cli import checkpoint_format as keys
+from dfine_cli.config.schema import Recipe
+from dfine_cli.data.classes import ClassMap
 from dfine_cli.data.layout import SplitFiles
 from dfine_cli.evaluation.per_image import count_per_image
+from dfine_cli.model.dfine import build_model
 from dfine_cli.visualize import outcomes
 from dfine_cli.visualize.source import best_threshold, show_results
 from tests.fiftyone.conftest import FAR, SIZE, Ended, FiftyOne
@@ -179,3 +184,31 @@ def test_a_database_that_cannot_start(fiftyone: FiftyOne, data: Path) -> None:
     assert done.code == 1 and done.out == ""
     error, hint = done.err.splitlines()
     assert "does not start: Unable to read the storage engine metadata file" in error and "mongo.log" in hint
+
+
+def test_a_checkpoint_on_images_without_ground_truth(fiftyone: FiftyOne, data: Path) -> None:
+    file = fiftyone.folder / "tiny.pt"
+    model = build_model("n", 2, input_size=(64, 64), num_queries=20, num_denoising=0)
+    recipe = {
+        "data": {"input_size": [64, 64], "exif": "apply"},
+        "model": {"num_queries": 20, "num_denoising": 0},
+    }
+    torch.save(
+        {
+            keys.FORMAT_KEY: keys.FORMAT,
+            keys.EMA: model.state_dict(),
+            keys.BEST_WEIGHTS: keys.EMA,
+            keys.SIZE: "n",
+            keys.CLASSES: ClassMap(("disc", "star"), (1, 2), "auto").to_dict(),
+            keys.RECIPE: Recipe.model_validate_json(json.dumps(recipe), strict=True).model_dump(mode="json"),
+        },
+        file,
+    )
+    done = fiftyone.dfine(
+        file, data / "val", "--threshold", 0, "--workers", 0, "--device", "cpu", "--no-app", "--json"
+    )
+    assert done.code == 0, done.err
+    made = json.loads(done.out)
+    assert (made["dataset"], made["field"], made["images"]) == ("val", "tiny", 12)
+    assert "tiny: most uncertain" in made["views"] and "class disc" in made["views"]
+    assert not any("worst" in view for view in made["views"])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dfine_cli.evaluation.score import Scored
     from dfine_cli.evaluation.truth import Truth
 
-_TABLES = ("metrics", "operating", "errors", "classes", "comparison")
+_TABLES = ("metrics", "operating", "errors", "classes", "label_errors", "comparison", "changed")
 """Tables that are printed, in this order; a report has all."""
 
 

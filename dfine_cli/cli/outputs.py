@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from dfine_cli.data.layout import SplitFiles
     from dfine_cli.visualize.source import Shown
 
+_LEAST_S = 0.5
+"""Seconds after which a rate means something."""
 ANNOTATIONS = (".json", ".yaml", ".yml")
 """Suffixes of files that name images."""
 
@@ -46,6 +48,8 @@ class Request:
     out: Path | None
     """None where each kind of output has its usual place."""
     threshold: float | None
+    by_class: bool
+    """Whether each class has its own threshold, where one is known."""
     split: "Split"
     images: Path | None
     batch: int | None
@@ -85,7 +89,7 @@ class Made:
 def make_images(request: Request) -> Made:
     """One picture per image."""
     from dfine_cli.visualize.pictures import WRITTEN, write_pictures
-    from dfine_cli.visualize.source import PICTURES
+    from dfine_cli.visualize.source import PICTURES, class_thresholds
 
     out = request.out or Path("pictures")
     check_place("--out", out)
@@ -97,7 +101,8 @@ def make_images(request: Request) -> Made:
         raise UsageError(f"--out {out}: is one file, for many images", "give a folder")
     with counted("images") as report:
         shown, threshold, reason = show(request, report)
-        written, unread = write_pictures(shown, out, threshold, report)
+        least = class_thresholds(shown, threshold) if request.by_class else threshold
+        written, unread = write_pictures(shown, out, least, report)
     line = str(out) if written == [out] else f"{out}: {len(written)} pictures"
     return _made(line, shown, out, written, unread, threshold, reason)
 
@@ -137,8 +142,9 @@ def counted(noun: str) -> Iterator[Callable[[int, int], None]]:
         if done < last:  # the next part of the work counts anew
             started = time.monotonic()
         last = done
-        rate = done / max(time.monotonic() - started, 1e-9)
-        status.update(f"{done}{f'/{total}' if total else ''} {noun}, {rate:.1f}/s")
+        spent_s = time.monotonic() - started
+        rate = f", {done / spent_s:.1f}/s" if spent_s > _LEAST_S else ""
+        status.update(f"{done}{f'/{total}' if total else ''} {noun}{rate}")
 
     try:
         yield report

@@ -19,7 +19,7 @@ def make_video(request: Request) -> Made:
     from dfine_cli.backends.detector import open_detector
     from dfine_cli.visualize.film import check_film
     from dfine_cli.visualize.frames import is_moving, open_frames
-    from dfine_cli.visualize.source import USUAL, stored_threshold
+    from dfine_cli.visualize.source import USUAL, stored_class_thresholds, stored_threshold
     from dfine_cli.visualize.video import Limit, draw_video
 
     address = _address(request)
@@ -29,6 +29,8 @@ def make_video(request: Request) -> Made:
     detector = open_detector(request.source, options=request.options)
     given = None if request.threshold is None else (request.threshold, "given")
     threshold, reason = given or stored_threshold(detector.operating_point) or USUAL
+    names, point = detector.classes.names, detector.operating_point
+    least = stored_class_thresholds(point, names, names, threshold) if request.by_class else threshold
     frames = open_frames(address)
     endless = is_moving(address) and request.frames is None and request.seconds is None and frames.live
     if endless:
@@ -38,7 +40,7 @@ def make_video(request: Request) -> Made:
             detector,
             frames,
             out,
-            threshold,
+            least,
             batch=request.batch or 1,
             limit=Limit(request.frames, request.seconds),
             on_progress=report,

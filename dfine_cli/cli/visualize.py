@@ -15,6 +15,7 @@ from dfine_cli.cli.fiftyone import make_fiftyone
 from dfine_cli.cli.options import ClassesOption, ForceOption, InputSizeOption, JsonOption, to_open_options
 from dfine_cli.cli.outputs import AppOptions, Made, Request, make_html, make_images
 from dfine_cli.cli.video import make_video
+from dfine_cli.errors import UsageError
 
 
 class Target(str, Enum):
@@ -35,6 +36,8 @@ OUTPUTS: dict[Target, Callable[[Request], Made]] = {
     Target.FIFTYONE: make_fiftyone,
 }
 """What makes each of them."""
+BY_CLASS = (Target.IMAGES, Target.VIDEO)
+"""Those that may have a threshold for each class."""
 
 
 def command(
@@ -67,6 +70,12 @@ def command(
             min=0, max=1, help="Lowest score. Default: that of an evaluation, or the best on this data."
         ),
     ] = None,
+    by_class: Annotated[
+        bool,
+        typer.Option(
+            "--by-class", help="For images and video: the best threshold of each class, not of all together."
+        ),
+    ] = False,
     split: Annotated[Split, typer.Option(help="Which part of the dataset.")] = Split.VAL,
     images: Annotated[Path | None, typer.Option(help="Folder of the images, if DATA is a JSON file.")] = None,
     batch: Annotated[
@@ -102,11 +111,17 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a model or a results file finds, and what is right, wrong and missed where there is ground truth."""
+    if by_class and (threshold is not None or to not in BY_CLASS):
+        raise UsageError(
+            "--by-class goes with --to images and video, without --threshold",
+            "leave one of them out; the page of --to html has a slider for all classes",
+        )
     request = Request(
         source=local_weights(source),
         data=data,
         out=out,
         threshold=threshold,
+        by_class=by_class,
         split=split,
         images=images,
         batch=batch,

@@ -100,6 +100,13 @@ class Matching:
         return found
 
     @cached_property
+    def by_image(self) -> list[NDArray[np.int64]]:
+        """I: the detections of each image, best first."""
+        images = self.detections.images
+        order = np.lexsort((-self.detections.scores, images))
+        return np.split(order, np.searchsorted(images[order], np.arange(1, len(self.truth.image_ids))))
+
+    @cached_property
     def correct(self) -> NDArray[np.bool_]:
         """[N] detections that found an object that counts, at IoU 0.50."""
         correct = self.found >= 0

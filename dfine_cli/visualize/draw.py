@@ -99,9 +99,13 @@ def draw_captioned(
     for (x1, y1, x2, y2), colour in zip(corners[::-1].tolist(), colours[::-1], strict=True):
         cv2.rectangle(picture, (x1, y1), (x2, y2), _darker(colour), line + 2)
         cv2.rectangle(picture, (x1, y1), (x2, y2), colour, line)
-    for i in range(min(len(corners), style.max_labels) - 1, -1, -1):
-        if captions[i]:
-            _draw_label(picture, corners[i], captions[i], colours[i], text, line)
+    labelled = [i for i in range(min(len(corners), style.max_labels)) if captions[i]]
+    masks = [text_mask(captions[i], text) for i in labelled]
+    pad = max(2, text // 5)
+    places = _label_places(corners[labelled], [mask.shape for mask in masks], pad, line, (height, width))
+    for i, mask, (x, y) in reversed(list(zip(labelled, masks, places, strict=True))):
+        picture[y : y + mask.shape[0] + 2 * pad, x : x + mask.shape[1] + 2 * pad] = colours[i]
+        _blend(picture, (x + pad, y + pad), mask, text_colour_on(colours[i]))
     return picture
 
 
@@ -143,18 +147,43 @@ def _darker(colour: Colour) -> Colour:
     return colour[0] // 3, colour[1] // 3, colour[2] // 3
 
 
-def _draw_label(
-    picture: Picture, corners: NDArray[np.int64], caption: str, colour: Colour, text: int, line: int
-) -> None:
-    """Write ``caption`` on a filled ground: above the box, or inside it at the upper border of the image."""
-    mask = text_mask(caption, text)
-    pad = max(2, text // 5)
-    tall, wide = mask.shape[0] + 2 * pad, mask.shape[1] + 2 * pad
-    x = int(np.clip(corners[0] - line, 0, max(0, picture.shape[1] - wide)))
-    y = int(corners[1]) - tall if corners[1] >= tall else int(corners[1])
-    y = int(np.clip(y, 0, max(0, picture.shape[0] - tall)))
-    picture[y : y + tall, x : x + wide] = colour
-    _blend(picture, (x + pad, y + pad), mask, text_colour_on(colour))
+def _label_places(
+    corners: NDArray[np.int64],
+    shapes: Sequence[tuple[int, ...]],
+    pad: int,
+    line: int,
+    size: tuple[int, int],
+) -> list[tuple[int, int]]:
+    """Top left corner of each label: above its box, or where no better label is.
+
+    The places are tried in this order: above the box, inside at its top, below it, inside at its bottom. Where all
+    are taken, and at the borders of the image, a label goes under the others at the first place.
+
+    Args:
+        corners: [N, 4] boxes in pixels, best first.
+        shapes: (height, width) of each text.
+        pad: Pixels of ground around it.
+        line: Width of box lines.
+        size: (height, width) of the image.
+    """
+    taken = np.zeros((len(shapes), 4), np.int64)
+    places = []
+    for n, ((x1, y1, _, y2), shape) in enumerate(zip(corners.tolist(), shapes, strict=True)):
+        tall, wide = shape[0] + 2 * pad, shape[1] + 2 * pad
+        x = int(np.clip(x1 - line, 0, max(0, size[1] - wide)))
+        last = max(0, size[0] - tall)
+        tries = [y1 - tall if y1 >= tall else y1, y1, y2 + line, y2 - tall]
+        ways = [int(np.clip(y, 0, last)) for y in tries]
+        y = next((y for y in ways if not _overlaps(taken[:n], (x, y, x + wide, y + tall))), ways[0])
+        taken[n] = x, y, x + wide, y + tall
+        places.append((x, y))
+    return places
+
+
+def _overlaps(rectangles_xyxy: NDArray[np.int64], one_xyxy: tuple[int, int, int, int]) -> bool:
+    low = np.maximum(rectangles_xyxy[:, :2], one_xyxy[:2])
+    high = np.minimum(rectangles_xyxy[:, 2:], one_xyxy[2:])
+    return bool((low < high).all(1).any())
 
 
 def _blend(picture: Picture, xy: tuple[int, int], mask: NDArray[np.float32], colour: Colour) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from dfine_cli.backends.refinement import Refinement
@@ -115,6 +116,7 @@ def _draw_lines(
             axes.fill_between(bins, values[i, bins], color=colour, alpha=0.18, linewidth=0, zorder=2)
     axes.axvline((values.shape[1] - 1) / 2, color=FAINT, linewidth=0.8, linestyle=":", zorder=1)
     axes.axhline(0, color=FAINT, linewidth=0.6, zorder=1)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.tick_params(labelsize=8, colors=INK, length=0)
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)

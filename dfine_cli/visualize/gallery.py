@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dfine_cli import __version__
 from dfine_cli.errors import DfineError
 from dfine_cli.visualize.draw import class_colour
@@ -72,7 +74,7 @@ def write_gallery(
         threshold=round(threshold, 2),
         data={
             "classes": list(truth.names),
-            "colours": ["#{:02x}{:02x}{:02x}".format(*class_colour(k)) for k in range(len(truth.names))],
+            "colours": ["#{:02x}{:02x}{:02x}".format(*class_colour(k)) for k in shown.drawn_as()[0].tolist()],
             "judged": shown.judged,
             "images": entries,
         },
@@ -104,8 +106,7 @@ def _boxes(shown: Shown, image: int) -> dict[str, Any]:
             int(truth.classes[g]),
             round(finder.get(g, 0.0), 3),
         ]
-        for g in range(len(truth.images))
-        if truth.images[g] == image and not truth.crowd[g]
+        for g in np.flatnonzero((truth.images == image) & ~truth.crowd).tolist()
     ]
     return {"found": detections, "truth": objects}
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from dfine_cli.errors import DfineError, UsageError
 from dfine_cli.visualize.draw import Picture, draw_boxes
@@ -18,14 +20,17 @@ WRITTEN = (".jpg", ".jpeg", ".png")
 
 
 def write_pictures(
-    shown: Shown, out: Path, threshold: float, on_progress: Callable[[int, int], None] | None = None
+    shown: Shown,
+    out: Path,
+    threshold: float | NDArray[np.float64],
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Path], int]:
     """Draw every image with its detections.
 
     Args:
         shown: Images with detections.
         out: Folder of the pictures, whose names and subfolders are those of the images; or the file of a single one.
-        threshold: Lowest score that is drawn.
+        threshold: Lowest score that is drawn, one for all or one for each class.
         on_progress: Told how many of how many images are done.
 
     Returns:
@@ -36,6 +41,8 @@ def write_pictures(
         DfineError: A file cannot be written.
     """
     found, truth = shown.matching.detections, shown.matching.truth
+    labels, names = shown.drawn_as()
+    least = np.broadcast_to(threshold, len(truth.names))
     written: list[Path] = []
     single = out.suffix.lower() in WRITTEN and not out.is_dir()
     if (single and len(shown.names) > 1) or (out.is_file() and not single):
@@ -47,10 +54,10 @@ def write_pictures(
         picture = shown.images.read(image)
         if picture is not None:
             rows = shown.of_image(image)
-            rows = rows[found.scores[rows] >= threshold]
+            rows = rows[found.scores[rows] >= least[found.classes[rows]]]
             boxes = to_corners(found.boxes_xywh[rows])
             write_picture(
-                target, draw_boxes(picture, boxes, found.classes[rows], truth.names, found.scores[rows])
+                target, draw_boxes(picture, boxes, labels[found.classes[rows]], names, found.scores[rows])
             )
             written.append(target)
         if on_progress:

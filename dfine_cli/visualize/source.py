@@ -42,14 +42,24 @@ class Shown(NamedTuple):
     """Whether there is ground truth to judge detections by."""
     operating_point: dict[str, Any] | None = None
     """What an evaluation stored with the model (``checkpoint_format.OPERATING_POINT``)."""
+    model_classes: tuple[str, ...] = ()
+    """Names of the classes of the model, of which the data may have only some."""
     spread: NDArray[np.float32] | None = None
     """[N, 4] of the detections that count, as in ``Detections.spread``; None where it is not known."""
 
+    def drawn_as(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        """[K] the label that each class is drawn as, and the names of these labels.
+
+        They are those of the model where there is one: its classes keep their colours on any data.
+        """
+        names = self.matching.truth.names
+        if not self.model_classes:
+            return np.arange(len(names)), names
+        return np.array([self.model_classes.index(name) for name in names], np.int64), self.model_classes
+
     def of_image(self, image: int) -> NDArray[np.int64]:
         """Detections of an image, best first."""
-        found = self.matching.detections
-        rows = np.flatnonzero(found.images == image)
-        return rows[np.argsort(-found.scores[rows], kind="stable")]
+        return self.matching.by_image[image]
 
 
 def show_results(path: Path, files: SplitFiles) -> Shown:
@@ -76,6 +86,7 @@ def show_detector(
     spread = _spread(list(scored.detections.values()))
     return shown._replace(
         operating_point=detector.operating_point,
+        model_classes=detector.classes.names,
         spread=None if spread is None else spread[known][shown.matching.detections.rows],
     )
 
@@ -126,6 +137,7 @@ def show_pictures(
         judged=False,
         spread=None if spread is None else spread[matching.detections.rows],
         operating_point=detector.operating_point,
+        model_classes=detector.classes.names,
     )
 
 
@@ -159,6 +171,31 @@ def best_threshold(shown: Shown) -> tuple[float, str]:
 def stored_threshold(point: dict[str, Any] | None) -> tuple[float, str] | None:
     """The threshold of an operating point that an evaluation stored with a model; None without."""
     return (float(point["threshold"]), "stored with the model by an evaluation") if point else None
+
+
+def class_thresholds(shown: Shown, overall: float) -> NDArray[np.float64]:
+    """[K] the score from which detections of each class are shown: that with its best F1, else ``overall``."""
+    names = shown.matching.truth.names
+    if shown.operating_point is not None:
+        return stored_class_thresholds(shown.operating_point, shown.model_classes, names, overall)
+    best = sweep(shown.matching).class_best if shown.judged else (None,) * len(names)
+    return np.array([point.threshold if point else overall for point in best])
+
+
+def stored_class_thresholds(
+    point: dict[str, Any] | None, model_classes: Sequence[str], names: Sequence[str], overall: float
+) -> NDArray[np.float64]:
+    """[K] thresholds of classes that are stored with a model, ``overall`` for those without one.
+
+    Args:
+        point: The operating point, if there is one.
+        model_classes: Names of the classes of the model.
+        names: [K] the classes that are asked for.
+        overall: The threshold of all classes together.
+    """
+    stored = (point or {}).get("classes") or ()
+    known = dict(zip(model_classes, stored, strict=True)) if len(stored) == len(model_classes) else {}
+    return np.array([overall if known.get(name) is None else known[name] for name in names], np.float64)
 
 
 def _spread(found: Sequence[Detections]) -> NDArray[np.float32] | None:

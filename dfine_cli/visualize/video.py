@@ -64,7 +64,7 @@ def draw_video(
     detector: Detector,
     frames: Frames,
     out: Path,
-    threshold: float,
+    threshold: float | NDArray[np.float64],
     *,
     batch: int = 1,
     limit: Limit = NO_LIMIT,
@@ -78,7 +78,7 @@ def draw_video(
         detector: What finds objects.
         frames: Where the video comes from; it is closed at the end.
         out: The file; its suffix is in ``film.CODECS``.
-        threshold: Lowest score that is drawn.
+        threshold: Lowest score that is drawn, one for all or one for each class.
         batch: Most frames in one pass.
         limit: Where to stop.
         on_progress: Told how many of how many frames (0: unknown) are looked at.
@@ -153,7 +153,9 @@ def _detect(detector: Detector, items: list[_Prepared], found: Lane[_Found]) -> 
     return all(found.put(_Found(item.frame, d)) for item, d in zip(items, detections, strict=True))
 
 
-def _write(film: Film, names: Sequence[str], found: Lane[_Found], threshold: float) -> None:
+def _write(
+    film: Film, names: Sequence[str], found: Lane[_Found], threshold: float | NDArray[np.float64]
+) -> None:
     """Draw and encode what was found; a frame also stands for those that were lost before it."""
     written = 0
     try:
@@ -167,10 +169,10 @@ def _write(film: Film, names: Sequence[str], found: Lane[_Found], threshold: flo
 
 
 def draw_detections(
-    picture: Picture, detections: Detections, names: Sequence[str], threshold: float
+    picture: Picture, detections: Detections, names: Sequence[str], threshold: float | NDArray[np.float64]
 ) -> Picture:
-    """A copy of ``picture`` with the detections of at least ``threshold`` on it."""
-    kept = detections.scores >= threshold
+    """A copy of ``picture`` with the detections of at least ``threshold`` (one, or one for each class) on it."""
+    kept = detections.scores >= np.broadcast_to(threshold, len(names))[detections.labels]
     return draw_boxes(
         picture, detections.boxes[kept], detections.labels[kept], names, detections.scores[kept]
     )

@@ -8,6 +8,7 @@ the edge distributions, a run with a picture of its data:
 
 import argparse
 import json
+import os
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
@@ -22,12 +23,12 @@ from dfine_cli.data.images import read_image
 from examples.pictures.fiftyone import picture_of_app
 from tests.browser import browse
 
-HERE = Path(__file__).parent
-SHOWN = (62554, 126107, 160012, 311303, 458054, 565778)
+HERE = Path(__file__).resolve().parent
+SHOWN = (62554, 160012, 255165, 423617, 519208, 565778)
 """Ids of the pictures on the contact sheet: photographs under CC BY 2.0 with few objects."""
 LICENCE, IN_APP = 4, 24
 """The first pictures that are shown in FiftyOne: this many under CC BY 2.0."""
-FRAME = 40
+FRAME = 90
 """Frame of the video that is shown."""
 CREDITS = """# Whose pictures these are
 
@@ -98,15 +99,20 @@ def main() -> None:
         parser.add_argument(name, type=Path)
     parser.add_argument("--input-size", default="640")
     given = parser.parse_args()
-    annotations = next((given.coco / "annotations").glob("instances_val*.json"))
-    images = given.coco / annotations.stem.removeprefix("instances_")
+    detector, video, trained, picture = (
+        path.resolve() for path in (given.detector, given.video, given.run, given.picture)
+    )
+    os.chdir(given.coco.parent)  # the report names its data as it was given
+    coco = Path(given.coco.name)
+    annotations = next((coco / "annotations").glob("instances_val*.json"))
+    images = coco / annotations.stem.removeprefix("instances_")
     content = json.loads(annotations.read_text())
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         size = ("--input-size", given.input_size)
         some = (
             "eval",
-            given.detector,
+            detector,
             chosen(content, SHOWN, work / "shown.json"),
             "--images",
             images,
@@ -117,11 +123,11 @@ def main() -> None:
         run(*some, "--sheet", work / "sheet.png")
         save(read_image(work / "sheet.png"), "sheet.jpg", 1400)
         app = chosen(content, in_app(content), work / "app.json")
-        picture_of_app(given.detector, app, images, given.input_size, work, work / "app.png")
+        picture_of_app(detector, app, images, given.input_size, work, work / "app.png")
         save(read_image(work / "app.png"), "fiftyone.jpg", 1400)
         run(
             "eval",
-            given.detector,
+            detector,
             annotations,
             "--images",
             images,
@@ -140,11 +146,13 @@ def main() -> None:
         save(read_image(work / "report.png"), "report.jpg", 1200)
         run(
             "visualize",
-            given.detector,
-            given.video,
+            detector,
+            video,
             "--to",
             "video",
             *size,
+            "--threshold",
+            0.5,
             "--frames",
             FRAME,
             "--out",
@@ -153,9 +161,9 @@ def main() -> None:
         capture = cv2.VideoCapture(str(work / "video.avi"))
         capture.set(cv2.CAP_PROP_POS_FRAMES, FRAME - 1)
         save(np.asarray(cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB), np.uint8), "video.jpg", 1000)
-        run("visualize", given.run, given.picture, "--to", "fdr", "--object", 1, "--out", work / "fdr")
+        run("visualize", trained, picture, "--to", "fdr", "--object", 1, "--out", work / "fdr")
         figure = Image.open(next((work / "fdr").glob("*.png")))
-        figure.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(HERE / "fdr.png", optimize=True)
+        figure.convert("RGB").save(HERE / "fdr.png", optimize=True)
     (HERE / "ATTRIBUTION.md").write_text(credits(content))
 
 

@@ -13,7 +13,7 @@ import time
 from itertools import islice
 from pathlib import Path
 
-from dfine_cli.backends.detector import Detector, open_detector
+from dfine_cli.backends.detector import Detector, OpenOptions, open_detector
 from dfine_cli.data.preprocess import resize
 from dfine_cli.visualize.film import Film
 from dfine_cli.visualize.frames import open_frames
@@ -64,8 +64,14 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--input-size", type=int)
+    parser.add_argument("--threads", type=int, help="of the CPU, for the network; default: all")
     options = parser.parse_args()
-    detector = open_detector(options.model, options.device)
+    side = options.input_size
+    detector = open_detector(
+        options.model,
+        options=OpenOptions(options.device, (side, side) if side else None, threads=options.threads),
+    )
     ways = {"one after the other": in_turn, "beside each other": together}
     best: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:

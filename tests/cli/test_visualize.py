@@ -3,10 +3,14 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import torch
 
+from dfine_cli import checkpoint_format as keys
 from dfine_cli.types import Detections
+from dfine_cli.visualize.draw import class_colour
 from dfine_cli.visualize.film import Film
 from tests.cli.conftest import Run
 from tests.cli.test_eval_explained import Finder, good, run_folder
@@ -69,6 +73,28 @@ def test_wrong_words(
     (tmp_path / "mk.py").write_text("pass")
     outcome = run("visualize", *({"GOOD": good, "RUN": run_folder}.get(word, word) for word in words))
     assert outcome.code == 2 and message in outcome.err and "hint:" in outcome.err
+
+
+def test_each_class_has_its_own_threshold(run: Run, run_folder: Path, dataset: Path, tmp_path: Path) -> None:
+    """``Finder`` gives cats 0.8 and dogs 0.6 wherever it looks."""
+    point = {"threshold": 0.5, "classes": [0.9, None], "precision": 1, "recall": 1, "f1": 1}
+    checkpoint = run_folder / "weights" / "best.pt"
+    content = torch.load(checkpoint, weights_only=True)
+    torch.save({**content, keys.OPERATING_POINT: point}, checkpoint)
+    image = dataset / "val" / "val_40.png"
+    words = ("visualize", run_folder, image, "--workers", 0, "--out")
+    assert run(*words, "all.png").code == 0 and run(*words, "own.png", "--by-class").code == 0
+    both, dogs = (cv2.imread(str(tmp_path / name))[..., ::-1] for name in ("all.png", "own.png"))
+    assert (both == class_colour(0)).all(-1).any() and not (dogs == class_colour(0)).all(-1).any()
+    assert (dogs == class_colour(1)).all(-1).any()
+    refused = run(*words, "x.png", "--by-class", "--threshold", 0.5)
+    assert refused.code == 2 and "--by-class" in refused.err
+
+
+def test_thresholds_of_classes_from_ground_truth(run: Run, good: Path, dataset: Path) -> None:
+    words = ("visualize", good, dataset, "--json")
+    assert json.loads(run(*words, "--by-class").out)["threshold"] == json.loads(run(*words).out)["threshold"]
+    assert run(*words, "--by-class", "--to", "html").code == 2
 
 
 @pytest.fixture

@@ -116,3 +116,18 @@ def test_only_the_best_are_labelled():
     labelled = draw(boxes, [0] * len(boxes), scores, max_labels=1, line=1)
     above = (labelled[80:98] == class_colour(0)).all(-1).any(0)
     assert above[20:60].any() and not above[120:].any()
+
+
+def test_labels_of_the_same_box_do_not_hide_each_other():
+    """Above, inside at the top, below, inside at the bottom; the fifth goes under the best."""
+    box = [40, 100, 280, 180]
+    picture = draw([box] * 5, [1, 2, 3, 4, 5], [0.9, 0.8, 0.7, 0.6, 0.5])
+    where = {}
+    for label in range(1, 6):
+        rows = np.flatnonzero((picture[:, 44:60] == class_colour(label)).all(-1).sum(1) > 3)
+        where[label] = rows[
+            (np.abs(rows - 100) > 3) & (np.abs(rows - 180) > 3)
+        ]  # without the lines of the box
+    assert where[1].min() > 75 and where[1].max() < 100 < where[2].min() < where[2].max() < 125
+    assert 155 < where[4].min() < where[4].max() < 180 < where[3].min() < where[3].max() < 205
+    assert len(where[5]) == 0

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import cv2
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 from dfine_cli.data.classes import ClassMap
 from dfine_cli.data.layout import SplitFiles
 from dfine_cli.errors import CheckError, DfineError, UsageError
+from dfine_cli.evaluation.matching import match_results
+from dfine_cli.evaluation.results import read_results
 from dfine_cli.types import Detections
 from dfine_cli.visualize.draw import class_colour
-from dfine_cli.visualize.gallery import write_gallery
+from dfine_cli.visualize.gallery import _boxes, write_gallery
 from dfine_cli.visualize.pictures import picture_name, write_pictures
 from dfine_cli.visualize.source import best_threshold, show_pictures, show_results
 from tests.browser import browse
@@ -133,6 +136,17 @@ def test_the_gallery_knows_outcomes(shown, tmp_path):
     assert (tmp_path / "out" / first["src"]).is_file()
 
 
+def test_a_class_keeps_its_colour_on_any_data(shown, tmp_path):
+    """The data may have only some of the classes of the model, in another order."""
+    known = shown._replace(model_classes=("fox", "dog", "owl", "cat"))
+    write_pictures(known, tmp_path / "out", 0.5)
+    first = cv2.imread(str(tmp_path / "out" / "1.png"))[..., ::-1]
+    assert tuple(first[40, 10]) == class_colour(3) and tuple(first[140, 120]) == class_colour(1)
+    page, _ = write_gallery(known, tmp_path / "out", "model", 0.5)
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(), re.S).group(1))
+    assert data["colours"] == ["#{:02x}{:02x}{:02x}".format(*class_colour(k)) for k in (3, 1)]
+
+
 def test_a_new_gallery_replaces_the_old_one(shown, tmp_path):
     out = tmp_path / "out"
     write_gallery(shown, out, "a", 0.5)
@@ -158,3 +172,36 @@ def test_a_browser_filters_the_gallery(shown, tmp_path, view, images, boxes):
     assert "CONSOLE" not in seen.stderr
     assert f"{images} of 2 images, {boxes} boxes" in seen.stdout
     assert seen.stdout.count("<figure>") == images
+
+
+def test_a_large_gallery_does_not_crawl(tmp_path):
+    """2,000 images with 60,000 detections: time to collect them grows with their number, not with its square."""
+    content = truth([(i, CAT, BOX, 0) for i in range(2000)], images=range(2000))
+    found = [result(i, CAT, (n, n, 50, 50), 0.9 - n / 50) for i in range(2000) for n in range(30)]
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    (tmp_path / "results.json").write_text(json.dumps(found))
+    large = show_results(tmp_path / "results.json", SplitFiles(tmp_path / "val.json", tmp_path))
+    started = time.process_time()
+    boxes = [_boxes(large, image) for image in range(2000)]
+    assert time.process_time() - started < 6  # a smoke alarm: it takes a tenth of that
+    assert sum(len(b["found"]) for b in boxes) == 2000 * 30
+    assert [box[5] for box in boxes[7]["found"]] == sorted(
+        (box[5] for box in boxes[7]["found"]), reverse=True
+    )
+
+
+def test_a_browser_is_quick_with_thousands_of_boxes(tmp_path):
+    """One image with 5,000 boxes, and all of them shown."""
+    content = truth([(1, CAT, BOX, 0)], images=(1,))
+    rng = np.random.default_rng(0)
+    found = [result(1, DOG, (*rng.uniform(0, 150, 2), 20, 20), rng.uniform(0.1, 1)) for _ in range(5000)]
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    (tmp_path / "results.json").write_text(json.dumps(found))
+    cv2.imwrite(str(tmp_path / "1.png"), np.full((200, 200, 3), 90, np.uint8))
+    many = show_results(tmp_path / "results.json", SplitFiles(tmp_path / "val.json", tmp_path))
+    many = many._replace(
+        matching=match_results(many.matching.truth, read_results(tmp_path / "results.json"), 5000)
+    )
+    page, _ = write_gallery(many, tmp_path / "out", "many", 0.05)
+    seen = browse(page, tmp_path / "profile", "--dump-dom", "--timeout=20000")
+    assert "CONSOLE" not in seen.stderr and "1 of 1 images, 5001 boxes" in seen.stdout

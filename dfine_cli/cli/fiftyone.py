@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def make_fiftyone(request: Request) -> Made:
     """A dataset in FiftyOne, whose App runs once it is told."""
     from dfine_cli.visualize.fiftyone_app import choose_address, page_of
-    from dfine_cli.visualize.fiftyone_bridge import dataset_name, open_dataset, put_model
+    from dfine_cli.visualize.fiftyone_bridge import dataset_name, find_dataset, open_dataset, put_model
     from dfine_cli.visualize.fiftyone_database import connect, load_fiftyone
     from dfine_cli.zoo.cache import home
 
@@ -36,9 +36,10 @@ def make_fiftyone(request: Request) -> Made:
         )
     connect(home() / "fiftyone")
     name = request.app.dataset or dataset_name(origin)
+    find_dataset(fiftyone, name, origin)
     with counted("images") as report:
-        dataset = open_dataset(fiftyone, name, origin)
         shown, threshold, reason = show(request, report)
+        dataset = open_dataset(fiftyone, name, origin)
         made = put_model(fiftyone, dataset, shown, request.source, threshold, report)
     notes = [f"{made.unread} of {len(shown.names)} images could not be read"] if made.unread else []
     notes += [f"{other} was judged by other annotations: show it again" for other in made.outdated]

@@ -21,6 +21,7 @@ from dfine_cli.visualize.source import Shown
 
 MARK = "dfine"
 """Key in the ``info`` of datasets that are ours."""
+_OTHER_NAME = "choose another name with --dataset"
 _CHUNK = 200
 """Images whose labels are sent at a time."""
 
@@ -60,8 +61,8 @@ def dataset_name(origin: Path) -> str:
     return "-".join(filter(None, (folder.parent.name if not part else "", folder.name, part)))
 
 
-def open_dataset(fiftyone: ModuleType, name: str, origin: Path) -> Any:
-    """Our dataset of this name, which is made if there is none.
+def find_dataset(fiftyone: ModuleType, name: str, origin: Path) -> Any | None:
+    """Our dataset of this name; None if there is none yet.
 
     Args:
         fiftyone: The module, connected.
@@ -69,22 +70,33 @@ def open_dataset(fiftyone: ModuleType, name: str, origin: Path) -> Any:
         origin: What it is made from: an annotation file, an image, or a folder of images.
 
     Raises:
-        UsageError: The name is no name, or belongs to a dataset that is not ours or of other data.
+        UsageError: The name belongs to a dataset that is not ours, or of other data.
     """
-    hint = "choose another name with --dataset"
     if not fiftyone.dataset_exists(name):
-        try:
-            dataset = fiftyone.Dataset(name, persistent=True)
-        except ValueError as error:
-            raise UsageError(f"FiftyOne takes no dataset {name!r}: {error}", hint) from error
-        _write_mark(dataset, {"origin": str(origin.absolute()), "truth": "", "models": {}})
-        return dataset
+        return None
     dataset = fiftyone.load_dataset(name)
     if MARK not in dataset.info:
-        raise UsageError(f"FiftyOne has a dataset {name!r} that dfine did not make", hint)
+        raise UsageError(f"FiftyOne has a dataset {name!r} that dfine did not make", _OTHER_NAME)
     known = _read_mark(dataset)["origin"]
     if known != str(origin.absolute()):
-        raise UsageError(f"the dataset {name!r} in FiftyOne is of other data: {known}", hint)
+        raise UsageError(f"the dataset {name!r} in FiftyOne is of other data: {known}", _OTHER_NAME)
+    return dataset
+
+
+def open_dataset(fiftyone: ModuleType, name: str, origin: Path) -> Any:
+    """Our dataset of this name, which is made if there is none; the arguments are those of ``find_dataset``.
+
+    Raises:
+        UsageError: As ``find_dataset``, or the name is none that FiftyOne takes.
+    """
+    found = find_dataset(fiftyone, name, origin)
+    if found is not None:
+        return found
+    try:
+        dataset = fiftyone.Dataset(name, persistent=True)
+    except ValueError as error:
+        raise UsageError(f"FiftyOne takes no dataset {name!r}: {error}", _OTHER_NAME) from error
+    _write_mark(dataset, {"origin": str(origin.absolute()), "truth": "", "models": {}})
     return dataset
 
 

@@ -92,7 +92,10 @@ def _server_environment(folder: Path) -> dict[str, str]:
     spec = find_spec("cv2")
     assert spec is not None and spec.origin is not None
     packages = Path(spec.origin).parents[1]
-    wheel = next(f for f in packages.glob("opencv_python*.libs") if list(f.glob("libssl-*.so.1.1*")))
+    found = (f for f in packages.glob("opencv_python*.libs") if list(f.glob("libssl-*.so.1.1*")))
+    wheel = next(found, None)
+    if wheel is None:  # another system, whose server is another too
+        return {}
     links = folder / "openssl"
     links.mkdir()
     for name in ("libcrypto", "libssl"):

@@ -14,12 +14,27 @@ from dfine_cli.errors import UsageError
 if TYPE_CHECKING:
     from dfine_cli.backends.detector import OpenOptions
     from dfine_cli.cli.eval import Split
+    from dfine_cli.data.layout import SplitFiles
     from dfine_cli.visualize.source import Shown
 
 _LEAST_S = 0.5
 """Seconds after which a rate means something."""
 ANNOTATIONS = (".json", ".yaml", ".yml")
 """Suffixes of files that name images."""
+
+
+@dataclass(frozen=True)
+class AppOptions:
+    """What concerns FiftyOne alone."""
+
+    dataset: str | None = None
+    """Name of the dataset; None for one after the data."""
+    port: int | None = None
+    """None for FiftyOne's usual one."""
+    remote: bool = False
+    """Whether the browser is on another machine."""
+    serve: bool = True
+    """Whether the App is to run."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +64,7 @@ class Request:
     """The detection to look at, by its place among those of an image; 1 is the best."""
     force: bool = False
     """Whether a file that is there may be replaced."""
+    app: AppOptions = AppOptions()
 
     @property
     def is_results(self) -> bool:
@@ -66,6 +82,8 @@ class Made:
     """The same for ``--json``."""
     notes: list[str] = field(default_factory=list)
     """What should be known about it."""
+    follow: Callable[[Callable[[str], None]], None] | None = None
+    """What is done once all that is told, and may last; it is given what prints a line of the result."""
 
 
 def make_images(request: Request) -> Made:
@@ -149,40 +167,55 @@ def show(request: Request, report: Callable[[int, int], None]) -> "tuple[Shown, 
     return shown, *best_threshold(shown)
 
 
-def _results_shown(request: Request) -> "Shown":
-    from dfine_cli.cli.eval import find_data
-    from dfine_cli.visualize.source import show_results
+def place_of(request: Request) -> "SplitFiles | Path":
+    """What it is shown on: a split with ground truth; or an image, or a folder of images, without.
 
-    if request.data is None:
+    Raises:
+        UsageError: Nothing says which data it is, or the data is none.
+    """
+    from dfine_cli.cli.eval import find_data
+    from dfine_cli.visualize.frames import is_moving
+    from dfine_cli.visualize.source import PICTURES
+
+    if request.data is not None and is_moving(request.data):
+        raise UsageError(f"{request.data}: is a stream or camera", "add --to video")
+    place = None if request.data is None else Path(request.data)
+    if request.is_results and place is None:
         raise UsageError(
             "a results file does not say which data it is for", f"dfine visualize {request.source} DATA"
         )
-    return show_results(request.source, find_data(Path(request.data), request.split, request.images))
+    if place is not None and not request.is_results:
+        if place.is_file() and place.suffix.lower() not in (*PICTURES, *ANNOTATIONS):
+            raise UsageError(
+                f"{place}: neither an image nor annotations",
+                f"known: {', '.join((*PICTURES, *ANNOTATIONS))}, and folders of them; --to video for a video",
+            )
+        is_picture = place.suffix.lower() in PICTURES
+        if is_picture or (place.is_dir() and not _is_dataset(place)):
+            return place
+    return find_data(place or request.source, request.split, request.images)
+
+
+def _results_shown(request: Request) -> "Shown":
+    from dfine_cli.data.layout import SplitFiles
+    from dfine_cli.visualize.source import show_results
+
+    files = place_of(request)
+    assert isinstance(files, SplitFiles)  # for results there is nothing else
+    return show_results(request.source, files)
 
 
 def _detected(request: Request, report: Callable[[int, int], None]) -> "Shown":
     """Run a model over a dataset, or over images without ground truth."""
     from dfine_cli.backends.detector import open_detector
-    from dfine_cli.cli.eval import find_data
-    from dfine_cli.visualize.frames import is_moving
-    from dfine_cli.visualize.source import PICTURES, show_detector, show_pictures
+    from dfine_cli.visualize.source import show_detector, show_pictures
 
-    if request.data is not None and is_moving(request.data):
-        raise UsageError(f"{request.data}: is a stream or camera", "add --to video")
-    place = None if request.data is None else Path(request.data)
-    if place is not None and place.is_file() and place.suffix.lower() not in (*PICTURES, *ANNOTATIONS):
-        raise UsageError(
-            f"{place}: neither an image nor annotations",
-            f"known: {', '.join((*PICTURES, *ANNOTATIONS))}, and folders of them; --to video for a video",
-        )
-    is_picture = place is not None and place.suffix.lower() in PICTURES
-    plain = place is not None and (is_picture or (place.is_dir() and not _is_dataset(place)))
+    place = place_of(request)
     detector = open_detector(request.source, options=request.options)
     how = {"batch": request.batch or 16, "workers": request.workers}
-    if plain and place is not None:
+    if isinstance(place, Path):
         return show_pictures(detector, place, **how, on_progress=report)
-    files = find_data(place or request.source, request.split, request.images)
-    return show_detector(detector, files, **how, on_progress=report)
+    return show_detector(detector, place, **how, on_progress=report)
 
 
 def _is_dataset(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""``dfine visualize``: what a model or a results file finds, as pictures, a page or a video."""
+"""``dfine visualize``: what a model or a results file finds, as pictures, a page, a video or a dataset in FiftyOne."""
 
 from collections.abc import Callable
 from enum import Enum
@@ -11,8 +11,9 @@ from dfine_cli.cli.console import print_json, print_out, say
 from dfine_cli.cli.downloads import local_weights
 from dfine_cli.cli.eval import Split
 from dfine_cli.cli.fdr import make_fdr
+from dfine_cli.cli.fiftyone import make_fiftyone
 from dfine_cli.cli.options import ClassesOption, ForceOption, InputSizeOption, JsonOption, to_open_options
-from dfine_cli.cli.outputs import Made, Request, make_html, make_images
+from dfine_cli.cli.outputs import AppOptions, Made, Request, make_html, make_images
 from dfine_cli.cli.video import make_video
 from dfine_cli.errors import UsageError
 
@@ -24,6 +25,7 @@ class Target(str, Enum):
     HTML = "html"
     VIDEO = "video"
     FDR = "fdr"
+    FIFTYONE = "fiftyone"
 
 
 OUTPUTS: dict[Target, Callable[[Request], Made]] = {
@@ -31,6 +33,7 @@ OUTPUTS: dict[Target, Callable[[Request], Made]] = {
     Target.HTML: make_html,
     Target.VIDEO: make_video,
     Target.FDR: make_fdr,
+    Target.FIFTYONE: make_fiftyone,
 }
 """What makes each of them."""
 BY_CLASS = (Target.IMAGES, Target.VIDEO)
@@ -56,8 +59,8 @@ def command(
     to: Annotated[
         Target,
         typer.Option(
-            help="Pictures with boxes, a page that filters them, a video with boxes, or the edge distributions "
-            "of a box layer by layer."
+            help="Pictures with boxes, a page that filters them, a video with boxes, the edge distributions "
+            "of a box layer by layer, or a dataset in FiftyOne."
         ),
     ] = Target.IMAGES,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where it goes. Default: pictures.")] = None,
@@ -93,6 +96,18 @@ def command(
         ),
     ] = None,
     force: ForceOption = False,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name in FiftyOne. Default: after the data.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Where FiftyOne's App listens. Default: 5151.")
+    ] = None,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Open no browser here: FiftyOne is looked at from elsewhere.")
+    ] = False,
+    app: Annotated[
+        bool, typer.Option("--app/--no-app", help="Run FiftyOne's App, or only fill its dataset.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a model or a results file finds, and what is right, wrong and missed where there is ground truth."""
@@ -116,13 +131,16 @@ def command(
         seconds=seconds,
         object=number,
         force=force,
+        app=AppOptions(dataset, port, remote, app),
     )
     made = OUTPUTS[to](request)
     for note in made.notes:
         say(f"note: {note}")
     if as_json:
         print_json(made.values)
-        return
-    if "threshold" in made.values:
-        say(f"threshold {made.values['threshold']:.3f}: {made.values['threshold_is']}")
-    print_out(made.line)
+    else:
+        if "threshold" in made.values:
+            say(f"threshold {made.values['threshold']:.3f}: {made.values['threshold_is']}")
+        print_out(made.line)
+    if made.follow is not None:
+        made.follow(say if as_json else print_out)

@@ -31,6 +31,12 @@ class Results(NamedTuple):
     scores: NDArray[np.float64]
     """[N]"""
 
+    def where(self, mask: NDArray[np.bool_]) -> Results:
+        """The results that ``mask`` [N] selects."""
+        return Results(
+            self.image_ids[mask], self.category_ids[mask], self.boxes_xywh[mask], self.scores[mask]
+        )
+
 
 class _Entry(msgspec.Struct, gc=False):
     """One result, as in the file; other keys are passed over."""

@@ -40,6 +40,13 @@ class ImageFolder:
     def __init__(self, names: Sequence[str], folder: Path, beside: Path) -> None:
         self._names, self._folder, self._beside = names, folder, beside
 
+    def path(self, image: int) -> Path | None:
+        """Where the file of an image is; None if it is not there."""
+        if not self._names[image]:
+            return None
+        path = find_image(self._names[image], self._folder, self._beside)
+        return path if path.is_file() else None
+
     def is_image(self, image: int, path: Path) -> bool:
         """Whether ``path``, which is there, is the file of an image."""
         own = find_image(self._names[image], self._folder, self._beside)

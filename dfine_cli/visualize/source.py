@@ -82,7 +82,7 @@ def show_detector(
     scored = score_detector(detector, files, batch=batch, workers=workers, on_progress=on_progress)
     truth, results = read_truth(files.json), to_columns(scored.results)
     known = np.isin(results.category_ids, truth.category_ids)
-    shown = _on_dataset(truth, Results._make(column[known] for column in results), files)
+    shown = _on_dataset(truth, results.where(known), files)
     spread = _spread(list(scored.detections.values()))
     return shown._replace(
         operating_point=detector.operating_point,

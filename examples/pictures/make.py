@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 import cv2
@@ -19,11 +20,14 @@ from PIL import Image
 
 from dfine_cli.cli.app import main as dfine
 from dfine_cli.data.images import read_image
+from examples.pictures.fiftyone import picture_of_app
 from tests.browser import browse
 
 HERE = Path(__file__).resolve().parent
 SHOWN = (62554, 160012, 255165, 423617, 519208, 565778)
 """Ids of the pictures on the contact sheet: photographs under CC BY 2.0 with few objects."""
+LICENCE, IN_APP = 4, 24
+"""The first pictures that are shown in FiftyOne: this many under CC BY 2.0."""
 FRAME = 90
 """Frame of the video that is shown."""
 CREDITS = """# Whose pictures these are
@@ -56,26 +60,33 @@ def save(picture: NDArray[np.uint8], name: str, width: int) -> None:
     image.save(HERE / name, quality=82, optimize=True)
 
 
-def chosen(content: dict, work: Path) -> Path:
-    """An annotation file of the pictures in ``SHOWN`` alone."""
+def chosen(content: dict, ids: Collection[int], file: Path) -> Path:
+    """An annotation file of some pictures alone."""
     part = {
-        key: [x for x in content[key] if x[name] in SHOWN]
+        key: [x for x in content[key] if x[name] in ids]
         for key, name in (("images", "id"), ("annotations", "image_id"))
     }
-    (work / "shown.json").write_text(json.dumps({**content, **part}))
-    return work / "shown.json"
+    file.write_text(json.dumps({**content, **part}))
+    return file
+
+
+def in_app(content: dict) -> list[int]:
+    """Ids of the pictures in FiftyOne."""
+    return [image["id"] for image in content["images"] if image["license"] == LICENCE][:IN_APP]
 
 
 def credits(content: dict) -> str:
     """The list of photographs: COCO keeps their page at Flickr and the licence."""
     licences = {licence["id"]: licence for licence in content["licenses"]}
+    shown = {"sheet.jpg": SHOWN, "fiftyone.jpg": in_app(content)}
     rows = []
-    for image in (image for image in content["images"] if image["id"] in SHOWN):
+    for image in (image for image in content["images"] if any(image["id"] in ids for ids in shown.values())):
+        pictures = ", ".join(f"`{name}`" for name, ids in shown.items() if image["id"] in ids)
         licence = licences[image["license"]]
         photo = image["flickr_url"].rsplit("/", 1)[1].split("_")[0]
         page = f"[COCO {image['id']}]({image['coco_url']}), [Flickr {photo}](https://www.flickr.com/photo.gne?id={photo})"
         url = licence["url"].replace("\\", "").replace("http:", "https:")
-        rows.append(f"| `sheet.jpg` | {page} | [{licence['name'].removesuffix(' License')} 2.0]({url}) |")
+        rows.append(f"| {pictures} | {page} | [{licence['name'].removesuffix(' License')} 2.0]({url}) |")
     return CREDITS.format(rows="\n".join(rows))
 
 
@@ -102,7 +113,7 @@ def main() -> None:
         some = (
             "eval",
             detector,
-            chosen(content, work),
+            chosen(content, SHOWN, work / "shown.json"),
             "--images",
             images,
             *size,
@@ -111,6 +122,9 @@ def main() -> None:
         )
         run(*some, "--sheet", work / "sheet.png")
         save(read_image(work / "sheet.png"), "sheet.jpg", 1400)
+        app = chosen(content, in_app(content), work / "app.json")
+        picture_of_app(detector, app, images, given.input_size, work, work / "app.png")
+        save(read_image(work / "app.png"), "fiftyone.jpg", 1400)
         run(
             "eval",
             detector,

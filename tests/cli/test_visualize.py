@@ -1,6 +1,7 @@
 """``dfine visualize``: what goes in, what comes out."""
 
 import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -168,3 +169,17 @@ def test_wrong_words_for_a_video(
     chosen = ({"GOOD": good, "RUN": run_folder}.get(word, word) for word in words)
     outcome = run("visualize", *chosen, "--to", "video")
     assert outcome.code in (2, 3) and message in outcome.err and "hint:" in outcome.err
+
+
+def test_fiftyone_that_is_not_installed_is_two_lines(
+    run: Run, good: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "fiftyone", None)
+    code, out, err = run("visualize", good, dataset, "--to", "fiftyone")
+    assert (code, out) == (3, "")
+    assert err.splitlines() == [
+        "error: fiftyone is not installed",
+        'hint: pip install "dfine-cli[fiftyone]"',
+    ]
+    code, _, err = run("visualize", good, dataset, "--to", "fiftyone", "--out", "x")
+    assert code == 2 and "--out has no use here" in err

@@ -1,0 +1,10 @@
+"""A FiftyOne of somebody else, that goes on as long as its stdin."""
+
+import sys
+
+import fiftyone
+
+fiftyone.Dataset("theirs", persistent=True)
+print("ready", flush=True)
+sys.stdin.read()
+print(",".join(fiftyone.list_datasets()))

@@ -1,0 +1,137 @@
+"""What ``--to fiftyone`` works out before FiftyOne is asked: labels, names, addresses, and what is missing."""
+
+import json
+import socket
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from dfine_cli.data.classes import ClassMap
+from dfine_cli.data.layout import SplitFiles
+from dfine_cli.errors import MissingError, UsageError
+from dfine_cli.types import Detections
+from dfine_cli.visualize.fiftyone_app import require_free
+from dfine_cli.visualize.fiftyone_bridge import dataset_name, field_name
+from dfine_cli.visualize.fiftyone_database import _check_server, load_fiftyone
+from dfine_cli.visualize.fiftyone_labels import Findings
+from dfine_cli.visualize.source import show_detector, show_pictures
+from tests.unit.evaluation.scenes import BOX, CAT, DOG, FAR, truth
+
+FIFTYONE = SimpleNamespace(Detection=dict, Detections=lambda detections: detections)
+"""Labels of FiftyOne as plain values."""
+
+
+class Open:
+    """Finds a cat at ``BOX``, a dog at ``FAR`` and a fish, with edges that are more and less certain."""
+
+    name, input_size, exif, operating_point = "open", (32, 32), "apply", None
+    classes = ClassMap(("cat", "dog", "fish"), (CAT, DOG, 77), "auto")
+
+    def detect(self, images, sizes):
+        boxes = np.array([BOX, FAR, BOX], np.float32)
+        boxes[:, 2:] += boxes[:, :2]
+        spread = np.array([[1, 2, 3, 4], [4, 4, 4, 4], [9, 9, 9, 9]], np.float32)
+        scores, labels = np.array([0.6, 0.5, 0.9], np.float32), np.array([0, 1, 2])
+        best = np.argsort(-scores)
+        return [Detections(boxes[best], scores[best], labels[best], spread[best])] * len(sizes)
+
+
+@pytest.fixture
+def files(tmp_path):
+    content = truth([(1, CAT, BOX, 0), (2, DOG, FAR, 0), (2, CAT, BOX, 1)], images=(1, 2))
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    for name in ("1.png", "2.png"):
+        cv2.imwrite(str(tmp_path / name), np.full((200, 200, 3), 90, np.uint8))
+    return SplitFiles(tmp_path / "val.json", tmp_path)
+
+
+def test_labels_carry_outcomes_and_what_is_uncertain(files):
+    shown = show_detector(Open(), files, batch=2, workers=0)
+    findings = Findings(FIFTYONE, shown, 0.4, np.full((2, 2), 200))
+    first, second = findings.predictions([0, 1])
+    assert [(d["label"], d["outcome"], d["error"]) for d in first] == [
+        ("cat", "tp", None),
+        ("dog", "fp", "background"),
+    ]
+    assert [(d["label"], d["outcome"]) for d in second] == [("cat", "crowd"), ("dog", "tp")]
+    cat, dog = first
+    assert cat["bounding_box"] == pytest.approx([v / 200 for v in BOX]) and cat["annotation"] == 101
+    assert [cat[f"spread_{e}"] for e in ("left", "top", "right", "bottom")] == [1, 2, 3, 4]
+    assert cat["uncertainty"] == pytest.approx((1 + 2 + 3 + 4) / 4 / 50)  # BOX is 50 wide and high
+    assert dog["uncertainty"] == pytest.approx(4 / 40) and dog["iou"] == 0
+    assert findings.mean_uncertainty() == pytest.approx([(0.05 + 0.1) / 2] * 2)
+    assert findings.outcomes([0, 1]) == [["tp"], ["tp", "crowd"]]
+    assert [o["label"] for o in findings.truth([1])[0]] == ["dog", "cat"]
+    assert Findings(FIFTYONE, shown, 0.55, np.full((2, 2), 200)).outcomes([1]) == [["fn", "crowd"]]
+
+
+def test_likely_label_errors_are_labels_too(files):
+    findings = Findings(FIFTYONE, show_detector(Open(), files, batch=2, workers=0), 0.4, np.full((2, 2), 200))
+    [[suspect], none] = findings.label_errors([0, 1])
+    assert (suspect["label"], suspect["found"], suspect["annotated"]) == ("no label", "dog", "")
+    assert suspect["confidence"] == pytest.approx(0.5) and none == []
+
+
+def test_images_without_ground_truth_have_no_outcomes(files):
+    shown = show_pictures(Open(), files.images, batch=2, workers=0)
+    [found, _] = Findings(FIFTYONE, shown, 0.4, np.full((2, 2), 200)).predictions([0, 1])
+    assert [d["label"] for d in found] == ["fish", "cat", "dog"] and "outcome" not in found[0]
+    assert [d["spread_left"] for d in found] == [9, 1, 4]
+
+
+@pytest.mark.parametrize(
+    ("origin", "name"),
+    [
+        ("coco/annotations/instances_val2017.json", "coco-val2017"),
+        ("cells/train/_annotations.coco.json", "cells-train"),
+        ("cells/boxes.json", "cells-boxes"),
+        ("holiday", "holiday"),
+    ],
+)
+def test_a_dataset_is_called_after_its_data(origin, name):
+    assert dataset_name(Path("data") / origin) == name
+
+
+def test_a_model_keeps_its_field_and_takes_no_other(tmp_path):
+    run = tmp_path / "My run-2" / "weights"
+    run.mkdir(parents=True)
+    (run.parent / "recipe.yaml").touch()
+    assert (
+        field_name(run / "best.pt", {}) == "my_run_2" and field_name(run / "last.pt", {}) == "my_run_2_last"
+    )
+    known = {"femto": {"source": str(tmp_path / "a" / "femto.json")}}
+    assert field_name(tmp_path / "a" / "femto.json", known) == "femto"
+    assert field_name(tmp_path / "b" / "femto.json", known) == "femto_2"
+    assert field_name(Path("ground_truth.json"), {}) == "model_ground_truth"
+    assert field_name(Path("2024.json"), {}) == "model_2024" and field_name(Path("ß.json"), {}) == "model"
+
+
+def test_a_port_in_use():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match=f"port {port} cannot be used") as caught:
+            require_free("127.0.0.1", port)
+    assert f"--port, such as {port + 1}" in caught.value.hint
+    require_free("127.0.0.1", port)
+
+
+def test_without_fiftyone_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fiftyone", None)
+    with pytest.raises(MissingError) as caught:
+        load_fiftyone()
+    assert caught.value.hint == 'pip install "dfine-cli[fiftyone]"' and caught.value.exit_code == 3
+
+
+def test_a_server_that_does_not_run_here(tmp_path):
+    program = tmp_path / "mongod"
+    program.write_text("#!/bin/sh\necho 'libcrypto.so.1.1: cannot open shared object file' >&2\nexit 127\n")
+    program.chmod(0o755)
+    with pytest.raises(MissingError, match=r"does not run here: libcrypto\.so\.1\.1") as caught:
+        _check_server(str(program))
+    assert "FIFTYONE_DATABASE_URI" in caught.value.hint

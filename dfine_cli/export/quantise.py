@@ -4,11 +4,11 @@ Convolutions are nearly all of the arithmetic. What they read and their weights 
 tensor and one for each filter; all else stays in single precision. So do the convolutions that read something
 which 8 bits hold badly: how badly is measured on the user's images (``LEAST_SIGNAL_DB``).
 
-Where half precision is at hand, it is the better choice unless 8 bits are shown to be faster there. Measured with
-``tests/benchmarks/bench_precision.py``: D-FINE-N trained on blood cells has AP 58.69, in 8 bits 58.23 (58.09 with
-its other matrices in 8 bits, too) and in half precision 58.67. Two detectors trained on COCO that read outliers in their encoder went from 36.67 to 35.77 and from
-27.50 to 25.76 with all convolutions in 8 bits, and to 37.68 and 26.84 with those left out that read the outliers
-(on 66 images, where one object of a rare class is 0.2).
+Where half precision is at hand, it is the better choice unless 8 bits are shown to be faster there. Measured on
+a CPU: D-FINE-N trained on blood cells has AP 58.69, in 8 bits 58.23 (58.09 with its other matrices in 8 bits, too)
+and in half precision 58.67 (``tests/benchmarks/bench_precision.py``). Two detectors trained on COCO whose encoders
+read outliers went from 36.67 to 35.77 and from 27.50 to 25.76 with all convolutions in 8 bits, and to 37.68 and
+26.84 with those left out that read the outliers (on 66 images, where one object of a rare class is 0.2).
 """
 
 from __future__ import annotations

@@ -30,6 +30,11 @@ CONTRACTS: dict[Contract, Signature] = {
 """What a runtime gives and gets; see ``artefact.Contract``."""
 
 
+WIDE = 256
+"""Channels of a decoder from which Gather costs no more than GridSample on a CPU, which reads every channel anew:
+equal with 256, 5 to 13 per cent of N more with 128 (``tests/benchmarks/bench_export.py``)."""
+
+
 class DeployModel(nn.Module):
     """Preprocessed images to detections, tensors in and tensors out.
 
@@ -47,9 +52,10 @@ class DeployModel(nn.Module):
         self.batch = spec.batch
         self.backbone = fused.backbone
         self.encoder = DeployEncoder(fused.encoder, shapes)
-        self.decoder = DeployDecoder(
-            fused.decoder, shapes, "gather" if spec.sampling == "auto" else spec.sampling
-        )
+        sampling = spec.sampling
+        if sampling == "auto":
+            sampling = "gather" if SIZES[model.size].decoder_hidden >= WIDE else "grid"
+        self.decoder = DeployDecoder(fused.decoder, shapes, sampling)
         self.num_classes = model.num_classes
         self.own_size: Tensor
         self.register_buffer("own_size", torch.tensor([[width, height, width, height]]).float())

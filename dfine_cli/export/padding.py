@@ -30,6 +30,10 @@ def fold_padding(model: ModelProto) -> None:
             reader.input[0] = node.input[0]
     del model.graph.node[:]
     model.graph.node.extend(kept)
+    used = {name for node in kept for name in node.input}
+    constants_left = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(constants_left)
 
 
 def _amounts(pad: NodeProto, constants: dict[str, np.ndarray]) -> list[int] | None:

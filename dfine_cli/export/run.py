@@ -99,7 +99,7 @@ class Format(NamedTuple):
 
     suffix: str
     sampling: Mapping[str, Sampling]
-    """What ``auto`` stands for, by precision."""
+    """What ``auto`` stands for, by precision; again ``auto`` where it depends on the size."""
     write: Callable[[onnx.ModelProto, Artefact, Path, Report], Artefact]
     """Writes graph and description; returns the description that was written."""
     device: str | None = "cpu"
@@ -125,20 +125,16 @@ def _write_tensorrt(graph: onnx.ModelProto, artefact: Artefact, file: Path, repo
     return built.artefact
 
 
-GRID: Sampling = "grid"
-"""Quicker on a CPU, where it is computed right (``tests/benchmarks/bench_export.py``)."""
-GATHER: Sampling = "gather"
-"""What TensorRT computes right; half precision in an ONNX file is for it."""
-_CPU: dict[str, Sampling] = {"fp32": GRID, "fp16": GRID, "int8": GRID}
-_GPU: dict[str, Sampling] = {"fp32": GATHER, "fp16": GATHER, "int8": GATHER}
+_CPU: dict[str, Sampling] = {"fp32": "auto", "fp16": "auto", "int8": "auto"}
+_GPU: dict[str, Sampling] = {"fp32": "gather", "fp16": "gather", "int8": "gather"}
+"""TensorRT computes GridSample wrongly."""
 
 FORMATS: dict[str, Format] = {
-    "onnx": Format(".onnx", {**_CPU, "fp16": GATHER}, _write_onnx),
+    "onnx": Format(".onnx", {**_CPU, "fp16": "gather"}, _write_onnx),  # half precision is for TensorRT
     "openvino": Format(".xml", _CPU, _write_openvino),
     "tensorrt": Format(".engine", _GPU, _write_tensorrt, device=None),
 }
 """Kinds of files by name."""
-
 
 BUNDLED = Format(".onnx", _GPU, _write_onnx)
 """What is proven where an engine is to be built elsewhere."""

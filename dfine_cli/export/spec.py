@@ -11,7 +11,8 @@ from dfine_cli.errors import UsageError
 from dfine_cli.types import Size
 
 Sampling = Literal["auto", "grid", "gather"]
-"""How the deformable attention reads the maps: with GridSample, or with arithmetic and Gather."""
+"""How the deformable attention reads the maps: with GridSample, or with arithmetic and Gather. ``auto`` is what is
+quicker on a CPU, where both are right: GridSample for N, Gather for all others."""
 
 OPSETS = (16, 17, 18, 19)
 """Operator sets that can be written. 20 renames the modes of GridSample, which TensorRT then reads wrongly."""

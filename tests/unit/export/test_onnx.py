@@ -15,6 +15,8 @@ from dfine_cli.artefact import KEY, Artefact, BatchRange, read_sidecar, sidecar_
 from dfine_cli.backends.torch_backend import TorchDetector
 from dfine_cli.data.classes import ClassMap
 from dfine_cli.errors import DfineError, UsageError
+from dfine_cli.export.deploy import DeployModel
+from dfine_cli.export.deploy_sampling import GatherSampler, GridSampler
 from dfine_cli.export.onnx import describe, write_onnx
 from dfine_cli.export.source import Source
 from dfine_cli.export.spec import GraphSpec, parse_batch
@@ -58,6 +60,12 @@ def test_every_operator_set_gives_what_torch_gives(model, opset):
     assert [value.name for value in graph.graph.input] == ["images"]
     images, _ = make_inputs(1, SIZE)
     assert_same(run(graph, images, torch.zeros(1)), expected(model, images, torch.tensor([[96, 64]])))
+
+
+@pytest.mark.parametrize(("size", "sampler"), [("n", GridSampler), ("s", GatherSampler)])
+def test_the_sampling_suits_the_width(size, sampler):
+    deployed = DeployModel(make_detector(size, (64, 64)), GraphSpec((64, 64)))
+    assert all(isinstance(layer.cross_attn, sampler) for layer in deployed.decoder.layers)
 
 
 @pytest.mark.parametrize(("sampling", "nodes"), [("grid", 540), ("gather", 580)])

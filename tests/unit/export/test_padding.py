@@ -55,6 +55,9 @@ def test_the_graph_computes_the_same(first, changes, left):
     image = np.random.default_rng(1).normal(size=(1, 2, 4, 5)).astype(np.float32)
     right = run(model, input=image)
     fold_padding(model)
+    assert {tensor.name for tensor in model.graph.initializer} <= {
+        n for e in model.graph.node for n in e.input
+    }
     assert Counter(entry.op_type for entry in model.graph.node)["Pad"] == left
     for ours, theirs in zip(run(model, input=image), right, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)

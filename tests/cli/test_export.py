@@ -116,7 +116,7 @@ def test_what_cannot_be_is_told_in_two_lines(
 def test_a_file_that_is_no_checkpoint(run: Run, tmp_path: Path) -> None:
     Path("notes.pt").write_text("no weights")
     code, out, err = run("export", "notes.pt")
-    assert (code, out) == (1, "") and "notes.pt" in err
+    assert (code, out) == (4, "") and "notes.pt" in err
     Path("model.onnx").write_text("graph")
     code, out, err = run("export", "model.onnx")
     assert (code, out) == (2, "") and "only a checkpoint or a file of weights can be exported" in err

@@ -39,7 +39,7 @@ def test_a_folder_with_an_image_that_cannot_be_read(
     code, out, err = run(*words[:2], folder, *words[2:])
     assert (code, out) == (0, "fdr/good_1.png\n") and "note:" in err and "bad.png" in err
     alone = run(*words[:2], folder / "bad.png", *words[2:])
-    assert alone.code == 1 and "bad.png" in alone.err and "hint:" in alone.err
+    assert alone.code == 4 and "bad.png" in alone.err and "hint:" in alone.err
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_every_image_gets_its_own_detections(file: Write, contract: str, batch: 
     sizes = [(100 + i, 200 + i) for i in range(count)]
     found = detector.detect(pictures(count), sizes)
     assert len(found) == count
-    for i, (boxes, scores, labels) in enumerate(found):
+    for i, (boxes, scores, labels, _) in enumerate(found):
         height, width = sizes[i]
         assert boxes == pytest.approx(BOXES * (width, height, width, height), rel=1e-5)
         assert scores == pytest.approx(np.array([1, 0.5]) * 20 * (i + 1) / 255, rel=1e-5)

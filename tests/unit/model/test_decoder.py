@@ -350,6 +350,8 @@ def test_all_layers_speak_when_asked_and_the_last_as_always(model):
     images = torch.rand(2, 3, 64, 64)
     model.eval()
     with torch.no_grad():
+        for head in model.decoder.dec_bbox_head:  # which begin at zero
+            head.layers[-1].weight.normal_()
         layers, usual = model.all_layers(images), model(images)
     assert len(layers) == SIZES["n"].decoder_layers and usual.aux == ()
     for layer in layers:

@@ -43,7 +43,8 @@ def test_an_engine_detects_what_its_graph_detects(pair, contract, batch, count):
     expected = open_detector(onnx_file, "cpu").detect(pictures(count), SIZES[:count])
     assert len(found) == count
     for ours, theirs in zip(found, expected, strict=True):
-        for one, other in zip(ours, theirs, strict=True):
+        assert ours.spread is None and theirs.spread is None
+        for one, other in zip(ours[:3], theirs[:3], strict=True):
             np.testing.assert_array_equal(one, other)
             assert one.dtype == other.dtype
 

@@ -18,7 +18,7 @@ def test_rates_rise_and_fall_and_phases_have_their_share() -> None:
     top = rate.index("█")
     assert list(rate[:top]) == sorted(rate[:top]) and list(rate[top:]) == sorted(rate[top:], reverse=True)
     assert rate[0] < "█" and rate[-1] == "▁"
-    assert phase == "|dense ".ljust(39, "-") + "|refine ".ljust(21, "-")
+    assert phase == "|dense ".ljust(51, "-") + "|refine ".ljust(9, "-")
 
 
 def test_averaging_is_told_in_steps() -> None:

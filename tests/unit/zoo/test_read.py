@@ -155,13 +155,13 @@ def test_files_of_other_kinds(tmp_path: Path, content: bytes, message: str) -> N
     ],
 )
 def test_weights_of_other_models(save: Save, content: object, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(CheckError, match=message):
         read_weights(save(content))
 
 
 def test_a_model_without_heads(state_of, save: Save) -> None:
     state = {key: value for key, value in state_of().items() if "score_head" not in key}
-    with pytest.raises(UsageError, match="without classification heads"):
+    with pytest.raises(CheckError, match="without classification heads"):
         read_weights(save({"model": state}))
 
 

@@ -36,6 +36,8 @@ TINY = {
     "dfine train": TINY_RECIPE,
     "dfine eval": "--device cpu --workers 0",
     "dfine finetune": "--show",  # the weights themselves are on a server
+    "dfine export": "--max-ap-drop 100",  # a model of two steps; that a proof can fail is tested elsewhere
+    "dfine bench": "--input-size 64 --threads 1 --warmup 1 --runs 2",
     "dfine visualize": "--device cpu --workers 0",
     "dfine demo": "--images 8 --size 64 --epochs 1 --device cpu",
     "python tests/benchmarks/bench_loader.py": "--side 64 --batch 2",

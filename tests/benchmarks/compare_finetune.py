@@ -78,9 +78,9 @@ def main() -> None:
     (first, *_) = source.splits.values()  # a dataset of one part is scored on what it is trained on
     train_part = source.splits.get("train", first)
     splits = {"train": train_part, "val": source.splits.get("val", train_part)}
-    weights = _finish(
-        _recipe("scratch/n", "pretrain", options.pretrain_epochs, splits, [*common, "run.seed=0"])
-    )
+    images = len(json.loads(splits["train"].json.read_text())["images"])
+    epochs = _epochs(options.pretrain_steps, images, options.batch)
+    weights = _finish(_recipe("scratch/n", "pretrain", epochs, splits, [*common, "run.seed=0"]))
     results = []
     for case in _cases(options):
         splits = {
@@ -90,7 +90,8 @@ def main() -> None:
         recipe, settings = ARMS[case.arm]
         values = [s.format(weights=weights / "weights" / "best.pt") for s in settings]
         values += [*common, f"run.seed={case.seed}"]
-        folder = _finish(_recipe(recipe, case.name, options.epochs, splits, values))
+        epochs = _epochs(options.steps, case.images, options.batch)
+        folder = _finish(_recipe(recipe, case.name, epochs, splits, values))
         results.append({**case._asdict(), "rows": RunDir(folder).rows()})
         _write(results, options)
     print(options.out / "results.md")
@@ -104,8 +105,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--images", type=int, nargs="+", default=[50, 100, 205])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--pretrain-epochs", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=1500, help="of every run, in whole epochs")
+    parser.add_argument("--pretrain-steps", type=int, default=1800)
     parser.add_argument("--score-on", choices=("val", "test"), default="val")
     parser.add_argument("--input", type=int, default=320, help="height and width in pixels")
     parser.add_argument("--batch", type=int, default=8)
@@ -119,6 +120,11 @@ def _cases(options: argparse.Namespace) -> Iterator[Case]:
     for images in options.images:
         for seed in options.seeds:
             yield from (Case(arm, images, seed) for arm in options.arms)
+
+
+def _epochs(steps: int, images: int, batch: int) -> int:
+    """Passes over the images that come nearest to so many steps, four at least."""
+    return max(4, round(steps / max(1, images // batch)))
 
 
 def _recipe(

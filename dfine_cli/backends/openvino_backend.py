@@ -13,9 +13,9 @@ from dfine_cli.artefact import KEY
 from dfine_cli.backends.description import IMAGES, OUTPUTS, SIZES, Graph, describe
 from dfine_cli.backends.detector import OpenOptions
 from dfine_cli.backends.exported import ExportedDetector, Found
+from dfine_cli.backends.openvino_core import openvino_core
 from dfine_cli.backends.threads import count_cpus
 from dfine_cli.errors import DfineError, MissingError
-from dfine_cli.optional import need
 
 HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 """OpenVINO's names of what it may compute in."""
@@ -46,10 +46,9 @@ class OpenvinoSession:
     """
 
     def __init__(self, file: Path, device: str, threads: int, precision: str | None) -> None:
-        self._runtime = need("openvino", extra="openvino")
         self._file = file
         self.device = device
-        self._core = self._runtime.Core()
+        self._core = openvino_core()
         if device.upper() not in self._core.available_devices:
             raise MissingError(
                 f"device {device!r} is not there: OpenVINO finds {', '.join(self._core.available_devices)}",

@@ -12,6 +12,7 @@ from typing import Any
 import onnx
 
 from dfine_cli.artefact import KEY, Artefact
+from dfine_cli.backends.openvino_core import openvino_core
 from dfine_cli.errors import DfineError
 from dfine_cli.optional import need
 
@@ -38,7 +39,7 @@ def write_openvino(graph: onnx.ModelProto, artefact: Artefact, file: Path) -> Ar
         with tempfile.TemporaryDirectory() as folder:
             source, converted = Path(folder, "graph.onnx"), Path(folder, "graph.xml")
             onnx.save(graph, source)
-            core = openvino.Core()
+            core = openvino_core()
             openvino.save_model(core.read_model(source), converted, compress_to_fp16=False)
             # What is written is known once it is written, and the description is to say it.
             model = core.read_model(converted)

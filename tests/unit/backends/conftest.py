@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from dfine_cli.artefact import KEY, Artefact, BatchRange, Contract, sidecar_of
+from dfine_cli.backends.openvino_core import openvino_core
 from dfine_cli.data.classes import ClassMap
 from dfine_cli.data.preprocess import Preprocessing
 
@@ -119,7 +120,7 @@ def convert_to_openvino(file: Path) -> Path:
     """Write an ONNX file once more in OpenVINO's format, beside it; gives the new path."""
     import openvino
 
-    model = openvino.Core().read_model(file)
+    model = openvino_core().read_model(file)
     inside = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
     if KEY in inside:
         model.set_rt_info(inside[KEY], KEY)

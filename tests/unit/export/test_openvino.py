@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dfine_cli.artefact import KEY, Artefact, BatchRange
+from dfine_cli.backends.openvino_core import openvino_core
 from dfine_cli.errors import DfineError
 from dfine_cli.export.openvino import write_openvino
 from dfine_cli.export.precision import convert
@@ -26,7 +27,7 @@ def test_a_file_gives_what_torch_gives_and_describes_itself(tmp_path, sampling):
     file = tmp_path / "model.xml"
     described = write_openvino(make_graph(GraphSpec(SIZE, sampling=sampling)), PLAIN, file)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model.bin", "model.xml"]
-    core = openvino.Core()
+    core = openvino_core()
     loaded = core.read_model(file)
     inside = Artefact.from_json(loaded.get_rt_info(KEY).astype(str), file)
     assert inside == described

@@ -211,5 +211,6 @@ def test_a_checkpoint_on_images_without_ground_truth(fiftyone: FiftyOne, data: P
     assert done.code == 0, done.err
     made = json.loads(done.out)
     assert (made["dataset"], made["field"], made["images"]) == ("val", "tiny", 12)
-    assert "tiny: most uncertain" in made["views"] and "class disc" in made["views"]
+    assert "tiny: most uncertain" in made["views"]
+    assert any(view.startswith("class ") for view in made["views"])  # of those it happens to find
     assert not any("worst" in view for view in made["views"])

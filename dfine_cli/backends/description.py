@@ -10,7 +10,7 @@ from dfine_cli.artefact import Artefact, BatchRange, Contract, read_sidecar
 from dfine_cli.backends.detector import OpenOptions
 from dfine_cli.data.classes import COCO80, ClassMap
 from dfine_cli.data.preprocess import Preprocessing
-from dfine_cli.errors import DfineError, UsageError
+from dfine_cli.errors import CheckError, UsageError
 from dfine_cli.types import Size
 
 IMAGES: Final = "images"
@@ -51,7 +51,7 @@ def describe(file: Path, embedded: str | None, graph: Graph, options: OpenOption
     if own is None:
         return _foreign(file, contract, graph, fixed, options)
     if own.contract != contract or fixed not in (None, own.input_size):
-        raise DfineError(
+        raise CheckError(
             f"{file}: its description is that of another file",
             "keep the JSON file beside the file it came with",
         )
@@ -86,7 +86,7 @@ def _foreign(
 def _contract(file: Path, graph: Graph) -> Contract:
     contract = CONTRACTS.get(frozenset(graph.inputs))
     if contract is None or not set(OUTPUTS) <= set(graph.outputs) or len(graph.inputs[IMAGES]) != 4:
-        raise DfineError(
+        raise CheckError(
             f"{file}: another network: inputs {_listed(graph.inputs)}; outputs {_listed(graph.outputs)}",
             f"a detector takes {IMAGES} (and {SIZES}) and gives {', '.join(OUTPUTS)}: see `dfine export`",
         )
@@ -97,7 +97,7 @@ def _fixed_size(file: Path, graph: Graph) -> Size | None:
     """(height, width) that the graph takes; None if it leaves them free."""
     _, channels, height, width = graph.inputs[IMAGES]
     if channels not in (3, None):
-        raise DfineError(f"{file}: takes images of {channels} channels", "a detector takes RGB, [B, 3, H, W]")
+        raise CheckError(f"{file}: takes images of {channels} channels", "a detector takes RGB, [B, 3, H, W]")
     return None if height is None or width is None else (height, width)
 
 

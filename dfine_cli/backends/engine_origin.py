@@ -12,7 +12,7 @@ from typing import Any
 from dfine_cli.artefact import Artefact
 from dfine_cli.backends.cuda import GpuFacts
 from dfine_cli.backends.tensorrt_log import Log
-from dfine_cli.errors import DfineError
+from dfine_cli.errors import CheckError, DfineError
 
 REBUILD = "build it on this machine: `dfine export CHECKPOINT --format tensorrt`, or build.py of its bundle"
 _AGAIN = "copy it again, or build it again"
@@ -49,18 +49,18 @@ def refuse_foreign(file: Path, size: int, artefact: Artefact | None, tensorrt: s
     """
     known = artefact.runtime if artefact else {}
     if size == 0:
-        raise DfineError(f"{file}: empty", _AGAIN)
+        raise CheckError(f"{file}: empty", _AGAIN)
     if size != known.get("bytes", size):
-        raise DfineError(
+        raise CheckError(
             f"{file}: cut off or changed: {size:,} bytes, its description says {known['bytes']:,}", _AGAIN
         )
     if known.get("tensorrt", tensorrt) != tensorrt:
-        raise DfineError(
+        raise CheckError(
             f"{file}: built by TensorRT {known['tensorrt']}, this is TensorRT {tensorrt}",
             f"{REBUILD}; or pip install tensorrt=={known['tensorrt']}",
         )
     if _model(known.get("gpu", gpu.name)) != _model(gpu.name):
-        raise DfineError(
+        raise CheckError(
             f"{file}: built on {known['gpu']} (compute capability {known.get('compute_capability', '?')}), "
             f"this is {gpu.name} ({gpu.compute_capability})",
             REBUILD,
@@ -77,19 +77,19 @@ def explain_refusal(file: Path, log: Log, tensorrt: str, gpu: GpuFacts) -> Dfine
         gpu: The GPU here.
     """
     if found := log.find(r"expecting compute ([\d.]+) got compute ([\d.]+)"):
-        return DfineError(
+        return CheckError(
             f"{file}: built on a GPU of compute capability {found[2].rstrip('.')}, this is {gpu.name} "
             f"({gpu.compute_capability})",
             REBUILD,
         )
     if found := log.find(r"expecting library version ([\d.]+) got ([\d.]+)"):
-        return DfineError(
+        return CheckError(
             f"{file}: built by TensorRT {found[2].rstrip('.')}, this is TensorRT {tensorrt}", REBUILD
         )
     if log.find(r"[Vv]ersion tag does not match"):
-        return DfineError(f"{file}: built by another version of TensorRT, this is {tensorrt}", REBUILD)
+        return CheckError(f"{file}: built by another version of TensorRT, this is {tensorrt}", REBUILD)
     if log.find(r"[Mm]agic tag does not match"):
-        return DfineError(
+        return CheckError(
             f"{file}: no engine of TensorRT", "give an engine, or the ONNX file it was built from"
         )
     if log.find(r"out of memory|[Oo]ut[Oo]f[Mm]emory|could not be allocated"):
@@ -97,7 +97,7 @@ def explain_refusal(file: Path, log: Log, tensorrt: str, gpu: GpuFacts) -> Dfine
             f"{file}: {gpu.name} has no memory left for it", "see who uses the GPU: `nvidia-smi`"
         )
     reason = log.last_error() or "it does not say why"
-    return DfineError(f"{file}: damaged or cut off: TensorRT {tensorrt} cannot open it: {reason}", _AGAIN)
+    return CheckError(f"{file}: damaged or cut off: TensorRT {tensorrt} cannot open it: {reason}", _AGAIN)
 
 
 def _model(gpu: str) -> str:

@@ -14,7 +14,7 @@ from dfine_cli.backends.description import IMAGES, OUTPUTS, SIZES, Graph, descri
 from dfine_cli.backends.detector import OpenOptions
 from dfine_cli.backends.exported import ExportedDetector, Found
 from dfine_cli.backends.threads import count_cpus
-from dfine_cli.errors import DfineError, MissingError
+from dfine_cli.errors import CheckError, DfineError, MissingError
 from dfine_cli.optional import need
 
 PROVIDERS = {
@@ -53,7 +53,7 @@ class OnnxSession:
                 str(file), options, providers=self._providers(provider, device)
             )
         except self._failures as error:
-            raise DfineError(
+            raise CheckError(
                 f"{file}: ONNX Runtime cannot load it: {first_line(error)}",
                 "it is damaged, or of a newer opset; export or copy it again",
             ) from error

@@ -15,7 +15,7 @@ from dfine_cli.backends.detector import OpenOptions
 from dfine_cli.backends.exported import ExportedDetector, Found
 from dfine_cli.backends.openvino_core import openvino_core
 from dfine_cli.backends.threads import count_cpus
-from dfine_cli.errors import DfineError, MissingError
+from dfine_cli.errors import CheckError, DfineError, MissingError
 
 HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 """OpenVINO's names of what it may compute in."""
@@ -65,13 +65,13 @@ class OpenvinoSession:
     def _read(self) -> Any:
         weights = self._file.with_suffix(".bin")
         if self._file.suffix.lower() == ".xml" and not weights.is_file():
-            raise DfineError(
+            raise CheckError(
                 f"{self._file}: its weights {weights.name} are not beside it", "copy both files together"
             )
         try:
             return self._core.read_model(self._file)
         except RuntimeError as error:
-            raise DfineError(
+            raise CheckError(
                 f"{self._file}: OpenVINO cannot load it: {last_line(error)}",
                 "it is damaged, or of a newer OpenVINO; export or copy it again",
             ) from error

@@ -1,10 +1,13 @@
 """The ``dfine`` command: its subcommands, and how failures become two lines and an exit code."""
 
+import contextlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -84,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # It must be set before torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     _open_closed_streams()
+    with contextlib.suppress(ValueError):  # only the main thread may set handlers
+        signal.signal(signal.SIGTERM, _end)
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -97,6 +102,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = _tell(error, words)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(int(code))
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    """End as Ctrl-C does, so that nothing half-written stays; training asks its loop to save instead."""
+    raise KeyboardInterrupt
 
 
 def _open_closed_streams() -> None:

@@ -8,8 +8,8 @@ import typer
 
 from dfine_cli.cli.console import StatusLine, print_json, print_out, print_table, say
 from dfine_cli.cli.eval import Split, find_data
-from dfine_cli.cli.options import InputSizeOption, JsonOption, parse_input_size
-from dfine_cli.errors import CheckError, DfineError, Interrupted
+from dfine_cli.cli.options import InputSizeOption, JsonOption, check_place, parse_input_size
+from dfine_cli.errors import CheckError, DfineError, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from dfine_cli.backends.detector import Detector
@@ -100,6 +100,9 @@ def command(
     from dfine_cli.bench.subjects import parse_batches
     from dfine_cli.bench.timing import SystemClock
 
+    check_place("--out", out)
+    if out.is_file():
+        raise UsageError(f"--out {out}: is a file", "give a folder for the reports")
     files = find_data(data, split, images) if data else None
     size = parse_input_size(input_size)
     spec = BenchSpec(

@@ -205,6 +205,8 @@ def check_places(places: Mapping[str, Path | None]) -> None:
     for option, place in places.items():
         if place is not None:
             check_place(option, place)
+            if option != "--report" and place.is_dir():
+                raise UsageError(f"{option} {place}: is a folder", "give a file in it")
     sheet = places["--sheet"]
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise UsageError(f"--sheet {sheet}: must be a PNG file", f"for example {sheet.with_suffix('.png')}")

@@ -211,3 +211,8 @@ def _print(exported: "Exported") -> None:
     else:
         rows.append(("AP", "not known without annotations"))
     print_table(rows)
+    if proof.ap is not None and proof.says_little:
+        say(
+            f"warning: the checkpoint itself has AP {100 * proof.ap:.2f} on these images, so that a difference of AP "
+            "says little: give images of the kind it was trained on with --data, at the size it was trained at"
+        )

@@ -28,6 +28,8 @@ SAME_IOU = 0.5
 LEAST_FOUND = 0.95
 """Share that must be found again on pictures without annotations, where there is no AP."""
 _APART = 1e6
+LEAST_AP = 0.01
+"""AP (0 to 1) below which a difference of AP says little."""
 
 
 class Agreement(NamedTuple):
@@ -70,6 +72,11 @@ class Proof(NamedTuple):
             return self.drop <= self.max_drop + 1e-12
         compared, missed = self.agreement.compared, self.agreement.missed
         return missed <= (1 - LEAST_FOUND) * compared
+
+    @property
+    def says_little(self) -> bool:
+        """Whether the checkpoint finds next to nothing on these images, so that there is no AP to lose."""
+        return self.ap is not None and self.ap < LEAST_AP
 
     def require(self, kept: object) -> None:
         """Fail unless the proof holds.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +47,23 @@ def test_a_run_is_exported_and_proven_on_its_own_data(
     code, out, err = run("export", trained / "toy", *words)  # over itself, now as a table
     assert code == 0, err
     assert "largest box difference" in out and "AP of the file" in out and "batch 1" in out
+    ap = 100 * proof["ap"]
+    assert ("a difference of AP says little" in err.replace("\n", " ")) == (ap < 1)
+
+
+def test_an_export_that_is_ended_from_outside_leaves_nothing(trained: Path, tmp_path: Path) -> None:
+    place = tmp_path / "new"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dfine_cli", "export", trained / "toy", "--out", place / "model.onnx"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert any("tracing the network" in line for line in iter(process.stderr.readline, ""))
+    process.terminate()
+    rest = process.stderr.read()
+    assert process.wait() == 130 and "error: interrupted" in rest and "Traceback" not in rest
+    assert not place.exists() or list(place.iterdir()) == []
 
 
 def test_a_failed_proof_has_its_exit_code_and_its_name(

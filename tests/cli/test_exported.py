@@ -131,7 +131,7 @@ def test_a_truncated_file(run: Run, animals: tuple[Path, Path], command: str) ->
     model.write_bytes(model.read_bytes()[:300])
     code, out, err = run(command, model, *([] if command == "bench" else [data]))
     lines = err.strip().splitlines()
-    assert (code, out) == (1, "")
+    assert (code, out) == (4, "")
     assert "animals.onnx: ONNX Runtime cannot load it" in lines[-2] and lines[-1].startswith("hint: ")
 
 

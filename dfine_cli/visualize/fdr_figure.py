@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 
 import matplotlib
@@ -14,8 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from dfine_cli.backends.refinement import Refinement
-from dfine_cli.errors import DfineError
 from dfine_cli.visualize.draw import Picture
+from dfine_cli.visualize.whole_file import write_whole
 
 EDGES = ("left", "top", "right", "bottom")
 INK, FAINT, GRID, START = "#262a33", "#787e8a", "#e3e6eb", "#e63946"
@@ -151,13 +151,6 @@ def _window(boxes_xyxy: NDArray[np.float32], shape: tuple[int, ...]) -> tuple[in
 
 
 def _save(figure: Figure, path: Path) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(part, format="png")
-        part.replace(path)
-    except OSError as error:
-        raise DfineError(f"{path}: {error.strerror or error}", "choose another place with --out") from error
-    finally:
-        if path.parent.is_dir():
-            part.unlink(missing_ok=True)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    write_whole(path, picture.getvalue(), "--out")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
@@ -14,6 +13,7 @@ from dfine_cli.errors import DfineError, UsageError
 from dfine_cli.visualize.draw import Picture, draw_boxes
 from dfine_cli.visualize.outcomes import to_corners
 from dfine_cli.visualize.source import Shown
+from dfine_cli.visualize.whole_file import write_whole
 
 WRITTEN = (".jpg", ".jpeg", ".png")
 """Suffixes that pictures keep; others become ``.jpg``."""
@@ -81,13 +81,4 @@ def write_picture(path: Path, picture: Picture) -> None:
     done, data = cv2.imencode(path.suffix, picture[..., ::-1])
     if not done:
         raise DfineError(f"{path}: the picture could not be encoded")
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data.tobytes())
-        part.replace(path)
-    except OSError as error:
-        raise DfineError(f"{path}: {error.strerror or error}", "choose another place with --out") from error
-    finally:
-        if path.parent.is_dir():
-            part.unlink(missing_ok=True)
+    write_whole(path, data.tobytes(), "--out")

@@ -1,16 +1,16 @@
 """Writing a report: a folder with page, JSON and Markdown, or one of the three."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from dfine_cli.data.layout import SplitFiles
-from dfine_cli.errors import DfineError, UsageError
+from dfine_cli.errors import UsageError
 from dfine_cli.evaluation.analysis_report import Subject, analysis_json, analysis_markdown
 from dfine_cli.evaluation.explain import Explained
 from dfine_cli.visualize.outcomes import ImageFolder
 from dfine_cli.visualize.report_page import render_page
+from dfine_cli.visualize.whole_file import write_whole
 
 Writer = Callable[[Subject, Explained, SplitFiles], str]
 
@@ -66,20 +66,5 @@ def write_report(target: Path, subject: Subject, explained: Explained, files: Sp
     single = target.suffix in WRITERS and not target.is_dir()
     paths = [target] if single else [target / f"report{suffix}" for suffix in WRITERS]
     for path in paths:
-        _write(path, WRITERS[path.suffix](subject, explained, files))
+        write_whole(path, WRITERS[path.suffix](subject, explained, files).encode(), "--report")
     return paths
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise DfineError(
-            f"{path}: {error.strerror or error}", "choose another place with --report"
-        ) from error
-    finally:
-        if path.parent.is_dir():
-            part.unlink(missing_ok=True)

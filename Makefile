@@ -14,7 +14,7 @@ test: $(DONE)  ## lint, types and all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell dfine_cli recipes examples tests README.md CHANGELOG.md
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --durations 15
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --durations 15
 
 lint: $(DONE)
 	$(BIN)/ruff check --fix .

@@ -14,6 +14,8 @@ The code tells whose move it is: after 2 the command line, after 3 the machine, 
 another try.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 
@@ -42,6 +44,15 @@ class DfineError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+@contextmanager
+def naming(place: object) -> Iterator[None]:
+    """Put a file in front of the message of any failure inside, for checks that are not told where things are from."""
+    try:
+        yield
+    except DfineError as error:
+        raise type(error)(f"{place}: {error.message}", error.hint) from error
 
 
 class UsageError(DfineError):

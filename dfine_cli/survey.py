@@ -27,7 +27,7 @@ from dfine_cli.data.doctor import Progress, check
 from dfine_cli.data.findings import Report
 from dfine_cli.data.layout import Layout, SplitFiles, find_layout, split_coco, write_json_files
 from dfine_cli.data.summary import Summary, summarise
-from dfine_cli.errors import UsageError
+from dfine_cli.errors import UsageError, naming
 
 VAL_SHARE = 0.2
 SPLIT_SEED = 0
@@ -141,7 +141,8 @@ def look(
     if not force:
         _refuse_overwriting([files.json for files in own.values()])
     files = {name: load_coco(place.json) for name, place in layout.splits.items()}
-    classes = ClassMap.build(files["train"].categories, base.categories.remap)
+    with naming(files["train"].path):
+        classes = ClassMap.build(files["train"].categories, base.categories.remap)
     report = check(
         {name: (files[name], place.images) for name, place in layout.splits.items()},
         classes,
@@ -235,7 +236,8 @@ def start_for(recipe: Recipe) -> Choice:
 def _facts(train: CocoFile, recipe: Recipe) -> tuple[Summary, Facts]:
     """The training data in figures, and those of them that choices are made from."""
     seen = summarise(train, recipe.data.input_size)
-    classes = ClassMap.build(train.categories, recipe.categories.remap)
+    with naming(train.path):
+        classes = ClassMap.build(train.categories, recipe.categories.remap)
     names, ids = classes.names, classes.category_ids
     return seen, Facts(seen.images, seen.most_boxes, names, ids, _cpus(), seen.boxes_per_image)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from dfine_cli.backends.torch_backend import TorchDetector, choose_device, open_checkpoint
+from dfine_cli.backends.torch_backend import TorchDetector, choose_device, open_checkpoint, require_finite
 from dfine_cli.errors import UsageError
 from dfine_cli.zoo.build import build_detector, class_map
 from dfine_cli.zoo.open import open_weights
@@ -27,5 +27,8 @@ def open_published(name_or_path: str | Path, device: str | torch.device = "auto"
         return open_checkpoint(weights.path, target)
     if weights.is_backbone:
         raise UsageError(f"{name_or_path}: a backbone alone detects nothing", "use the weights of a detector")
-    model = build_detector(weights).to(target)
-    return TorchDetector(model, class_map(weights), weights.input_size, target, f"dfine-{weights.size}")
+    model = build_detector(weights)
+    require_finite(model, name_or_path)
+    return TorchDetector(
+        model.to(target), class_map(weights), weights.input_size, target, f"dfine-{weights.size}"
+    )

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from dfine_cli.backends.cuda import EXTRA
 from dfine_cli.errors import MissingError
 from dfine_cli.optional import need
+from dfine_cli.whole_file import whole_file
 
 OLDEST = 10
 """Major version that strongly typed networks with 64-bit integers begin with."""
@@ -58,9 +59,10 @@ class Log:
 
     def write(self, path: Path) -> None:
         """Leave the log as a text file; an empty one where nothing was said."""
-        part = path.with_name(f"{path.name}.part")
-        part.write_text("".join(f"{line.severity:14} {line.text}\n" for line in self.lines), encoding="utf-8")
-        part.replace(path)
+        with whole_file(path) as part:
+            part.write_text(
+                "".join(f"{line.severity:14} {line.text}\n" for line in self.lines), encoding="utf-8"
+            )
 
 
 def import_tensorrt() -> ModuleType:

@@ -87,7 +87,7 @@ def open_checkpoint(path: Path, device: str | torch.device = "auto") -> TorchDet
     """The detector in a checkpoint, with the weights that scored better: averaged or raw.
 
     Raises:
-        CheckError: The file is cut off, of another tool or of another version.
+        CheckError: The file is cut off, of another tool or of another version, or its weights are no numbers.
         MissingError: There is no such device.
     """
     target = device if isinstance(device, torch.device) else choose_device(device)
@@ -110,9 +110,28 @@ def open_checkpoint(path: Path, device: str | torch.device = "auto") -> TorchDet
             f"{path}: its weights do not fit the model its recipe describes: {_shortened(first[0].strip())}",
             "use another copy",
         ) from error
+    require_finite(model, path)
     name = f"dfine-{file[keys.SIZE]}"
     point = file.get(keys.OPERATING_POINT)
     return TorchDetector(model.to(target), classes, input_size, target, name, recipe["data"]["exif"], point)
+
+
+def require_finite(model: DFINE, file: object) -> None:
+    """Refuse weights that are no numbers, which a run that diverged leaves.
+
+    Args:
+        model: With the weights.
+        file: Where they are from.
+
+    Raises:
+        CheckError: A value is not finite; the message names its tensor.
+    """
+    for name, values in model.state_dict().items():
+        if values.is_floating_point() and not torch.isfinite(values).all():
+            raise CheckError(
+                f"{file}: the weights are damaged: not all values of {name} are finite numbers",
+                "the training diverged or the file was changed: use another checkpoint",
+            )
 
 
 def with_options(detector: TorchDetector, options: OpenOptions) -> TorchDetector:

@@ -104,6 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(int(code))
 
 
+_GO_ON = "dfine train --resume RUN goes on from the last checkpoint of the run, if it had come to one"
+_START_AGAIN = "nothing half-written was left; run the same command again"
+
+
 def _end(_number: int, _frame: FrameType | None) -> None:
     """End as Ctrl-C does, so that nothing half-written stays; training asks its loop to save instead."""
     raise KeyboardInterrupt
@@ -125,7 +129,7 @@ def _run(words: list[str], debug: bool) -> int:
             traceback.print_exc()
         return _tell(error, words)
     if code == ExitCode.INTERRUPTED:  # what typer makes of Ctrl-C
-        print_error("interrupted")
+        return _tell(KeyboardInterrupt(), words)
     return int(code)
 
 
@@ -138,7 +142,8 @@ def _tell(error: BaseException, words: list[str]) -> int:
         print_error(error.format_message(), f"see {_help_of(words)}")
         return ExitCode.USAGE
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        print_error("interrupted")
+        trains = words[0] in ("train", "finetune", "demo")
+        print_error("interrupted", _GO_ON if trains else _START_AGAIN)
         return ExitCode.INTERRUPTED
     if isinstance(error, BrokenPipeError):
         return ExitCode.FAILED

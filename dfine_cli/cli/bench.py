@@ -125,7 +125,8 @@ def command(
         report = carry_out(request, SystemClock(), score, status.update)
     except KeyboardInterrupt:
         raise Interrupted(
-            "interrupted: no report was written", "for a quick look: --runs 20 --warmup 5, or fewer models"
+            "interrupted: no report was written",
+            "run it again" if estimate else "for a quick look: --runs 20 --warmup 5, or fewer models",
         ) from None
     finally:
         status.close()

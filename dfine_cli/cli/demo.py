@@ -17,7 +17,7 @@ def command(
     size: Annotated[
         int, typer.Option(min=64, help="Side of the pictures in pixels, a multiple of 32.")
     ] = 192,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the data.")] = 12,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the data.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Seed of pictures and training.")] = 0,
     device: DeviceOption = None,
     as_json: JsonOption = False,

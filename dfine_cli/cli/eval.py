@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dfine_cli.backends.detector import OpenOptions
     from dfine_cli.data.layout import SplitFiles
     from dfine_cli.evaluation.score import Scored
+    from dfine_cli.evaluation.truth import Truth
 
 
 class Split(str, Enum):
@@ -89,14 +90,13 @@ def command(
         check_report,
         explain_results,
         load_results,
-        read_results_file,
         show_explained,
         store_point,
     )
     from dfine_cli.evaluation.analysis_report import Subject
+    from dfine_cli.evaluation.plausible import read_checked
     from dfine_cli.evaluation.predict import write_results
     from dfine_cli.evaluation.results import to_columns
-    from dfine_cli.evaluation.truth import read_truth
 
     source = predictions or model
     if source is None:
@@ -116,11 +116,11 @@ def command(
     options = to_open_options(device, input_size, classes)
     detect = partial(_detect, files=files, options=options, batch=batch, workers=workers)
     scored = None if weights is None else detect(weights)  # which looks closer at the data than what follows
-    truth = read_truth(files.json)
+    truth = _read_truth(files.json)
     other = load_results(compare, truth, detect) if compare else None
     extra: dict[str, Any] = {"predictions": str(predictions)}
     if weights is None or scored is None:
-        results = read_results_file(source, truth)
+        results = read_checked(source, truth)
     else:
         results, out = to_columns(scored.known_results), out or _beside(weights, split)
         write_results(out, scored.results)
@@ -147,6 +147,20 @@ def command(
         print_next(
             shlex.join(["dfine", "eval", str(model), *([str(data)] if data else []), "--sheet", "sheet.png"])
         )
+
+
+def _read_truth(file: Path) -> "Truth":
+    """Ground truth, with a warning if its boxes look wrong as a whole."""
+    from dfine_cli.evaluation.plausible import written_as_corners
+    from dfine_cli.evaluation.truth import read_truth
+
+    truth = read_truth(file)
+    if written_as_corners(truth):
+        say(
+            f"warning: {file}: many boxes reach out of their images, and none would if they were read as "
+            "[x1, y1, x2, y2]: COCO's are [x, y, width, height]"
+        )
+    return truth
 
 
 def _detect(model: Path, files: "SplitFiles", options: "OpenOptions", batch: int, workers: int) -> "Scored":

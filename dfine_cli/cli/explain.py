@@ -44,22 +44,6 @@ def explain_results(
     return explained, write_report(report, subject, explained, files)
 
 
-def read_results_file(path: Path, truth: "Truth") -> "Results":
-    """Results of another tool, after a look at what may be wrong with them.
-
-    Raises:
-        DfineError: They cannot be read, or are not for this data.
-        CheckError: Their scores or boxes are not what COCO says they are.
-    """
-    from dfine_cli.evaluation.plausible import check_values
-    from dfine_cli.evaluation.results import read_results, require_known_ids
-
-    results = read_results(path)
-    require_known_ids(results, truth)
-    check_values(results, truth)
-    return results
-
-
 def show_explained(subject: "Subject", explained: "Explained", extra: dict[str, Any], as_json: bool) -> None:
     """Print what was found: tables, or one JSON object."""
     from dfine_cli.evaluation.analysis_report import analysis_json, tables
@@ -86,12 +70,13 @@ def load_results(source: Path, truth: "Truth", detect: "Callable[[Path], Scored]
     """The results to compare with: those of a file, or of a model that is run now.
 
     Raises:
-        DfineError: They cannot be had; ``read_results_file`` and the detector say why.
+        DfineError: They cannot be had; ``read_checked`` and the detector say why.
     """
+    from dfine_cli.evaluation.plausible import read_checked
     from dfine_cli.evaluation.results import to_columns
 
     if source.suffix == ".json":
-        return read_results_file(source, truth)
+        return read_checked(source, truth)
     return to_columns(detect(source).results)
 
 

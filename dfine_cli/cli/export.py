@@ -66,7 +66,7 @@ def command(
     batch: Annotated[
         str, typer.Option(metavar="N|MIN,OPT,MAX", help="Images in one pass: 1, or 1,4,16 for any up to 16.")
     ] = "1",
-    opset: Annotated[int, typer.Option(help="ONNX operator set, 16 to 19.")] = 17,
+    opset: Annotated[int, typer.Option(min=16, max=19, help="ONNX operator set.")] = 17,
     sampling: Annotated[
         SamplingName,
         typer.Option(help="How the attention reads the maps: GridSample, or Gather and arithmetic."),
@@ -206,7 +206,7 @@ def _print(exported: "Exported") -> None:
         rows += [
             ("AP of the checkpoint", f"{100 * proof.ap:.2f}"),
             ("AP of the file", f"{100 * proof.ap_artefact:.2f}"),
-            ("difference", f"{-100 * proof.drop:+.2f}"),
+            ("difference", _signed(-100 * proof.drop)),
         ]
     else:
         rows.append(("AP", "not known without annotations"))
@@ -216,3 +216,8 @@ def _print(exported: "Exported") -> None:
             f"warning: the checkpoint itself has AP {100 * proof.ap:.2f} on these images, so that a difference of AP "
             "says little: give images of the kind it was trained on with --data, at the size it was trained at"
         )
+
+
+def _signed(points: float) -> str:
+    """A difference of AP with its sign; without one where it rounds to nothing."""
+    return f"{round(points, 2):+.2f}" if round(points, 2) else "0.00"

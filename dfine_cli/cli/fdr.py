@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfine_cli.cli.outputs import Made, Request, counted, folder_for
+from dfine_cli.cli.outputs import Made, Request, counted, folder_for, place_of
 from dfine_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,21 +20,21 @@ def make_fdr(request: Request) -> Made:
     from dfine_cli.data.images import ImageError, read_image
     from dfine_cli.data.preprocess import resize
     from dfine_cli.visualize.fdr_figure import write_figure
-    from dfine_cli.visualize.source import find_pictures
+    from dfine_cli.visualize.pictures import picture_name
 
     if request.data is None:
         raise UsageError("give the image to look at", f"dfine visualize {request.source} IMAGE --to fdr")
-    folder, names = find_pictures(Path(request.data))
     out = folder_for(request, "fdr")
     detector = _open(request)
+    images = _images(request)
     files: list[Path] = []
     notes: list[str] = []
     with counted("images") as report:
-        for done, name in enumerate(names, 1):
+        for done, (name, path) in enumerate(images.items(), 1):
             try:
-                picture = read_image(folder / name, detector.exif)
+                picture = read_image(path, detector.exif)
             except ImageError as error:
-                if len(names) == 1:
+                if len(images) == 1:
                     raise
                 notes.append(error.message)
                 continue
@@ -44,12 +44,26 @@ def make_fdr(request: Request) -> Made:
             )
             for number, found in _chosen(traced, request):
                 title = f"{detector.classes.names[found.label]} {found.score:.2f}"
-                files.append(out / Path(name).with_suffix("").with_name(f"{Path(name).stem}_{number}.png"))
+                place = Path(picture_name(name))
+                files.append(out / place.with_name(f"{place.stem}_{number}.png"))
                 write_figure(picture, found, title, files[-1])
-            report(done, len(names))
-    values = {"out": str(out), "images": len(names), "unread": len(notes), "files": [str(f) for f in files]}
-    line = str(files[0]) if len(files) == 1 else f"{out}: {len(files)} figures of {len(names)} images"
+            report(done, len(images))
+    values = {"out": str(out), "images": len(images), "unread": len(notes), "files": [str(f) for f in files]}
+    line = str(files[0]) if len(files) == 1 else f"{out}: {len(files)} figures of {len(images)} images"
     return Made(line, values, notes)
+
+
+def _images(request: Request) -> dict[str, Path]:
+    """The images by name: the one that is given, those of a folder, or those of a split of a dataset."""
+    from dfine_cli.data.coco import load_coco
+    from dfine_cli.visualize.source import find_pictures
+
+    place = place_of(request)
+    if isinstance(place, Path):
+        folder, names = find_pictures(place)
+        return {name: folder / name for name in names}
+    file = load_coco(place.json)
+    return {image.file_name: file.locate(row, place.images) for row, image in enumerate(file.images)}
 
 
 def _chosen(traced: "list[Refinement]", request: Request) -> "list[tuple[int, Refinement]]":

@@ -125,8 +125,13 @@ def _batches(optim: Optim, images: int) -> dict[str, Choice]:
     if images >= 2 * _images_per_step(optim):
         why = "if memory runs out lower it alone: gradients accumulate up to nominal_batch"
         return {"optim.batch": Choice(optim.batch, why)}
-    half = Choice(max(1, images // 2), f"there are only {images} images, and an epoch needs some steps")
-    return {"optim.batch": half, "optim.nominal_batch": half}
+    half = max(1, images // 2)
+    batch = min(optim.batch, half)
+    why = f"there are only {images} images, and an epoch needs some steps"
+    return {
+        "optim.batch": Choice(batch, why),
+        "optim.nominal_batch": Choice(half // batch * batch, why),
+    }
 
 
 def _epochs(optim: Optim, images: int, length: Length) -> Choice:

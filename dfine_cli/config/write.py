@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from dfine_cli.config.keys import flatten, help_of
 from dfine_cli.config.schema import Recipe
 from dfine_cli.config.yaml12 import render_value
 from dfine_cli.errors import cannot_write
+from dfine_cli.whole_file import whole_file
 
 _WIDTH = 110
 _COMMENT_COLUMN = 34
@@ -29,14 +29,10 @@ def write_recipe(recipe: Recipe, path: Path, reasons: Mapping[str, str] | None =
     Raises:
         DfineError: It cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(_render(recipe, path, reasons or {}), encoding="utf-8")
-        temporary.replace(path)
+        with whole_file(path) as part:
+            part.write_text(_render(recipe, path, reasons or {}), encoding="utf-8")
     except OSError as error:
-        with suppress(OSError):  # the folder itself may be what is wrong
-            temporary.unlink(missing_ok=True)
         raise cannot_write(path, error, "choose another place, or free some space") from error
 
 

@@ -82,7 +82,7 @@ class ClassMap:
         """
         pairs = sorted((category["id"], category["name"]) for category in categories)
         if not pairs:
-            raise CheckError("the annotation file has no categories", "list the classes under `categories`")
+            raise CheckError("there are no categories", "list the classes under `categories`")
         nameless = [str(i) for i, name in pairs if not name.strip()]
         if nameless:
             raise CheckError(

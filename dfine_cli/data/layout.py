@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 
 from dfine_cli.data.coco import CocoFile, find_image, load_coco
 from dfine_cli.errors import UsageError
+from dfine_cli.whole_file import whole_files
 
 SPLITS = ("train", "val", "test")
 
@@ -203,13 +203,6 @@ def _subset(content: dict[str, Any], image_ids: set[int], inside: bool) -> dict[
 
 def write_json_files(contents: Mapping[Path, Any]) -> None:
     """Write files of JSON so that each is whole or not there, and none is replaced before all are written."""
-    written = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in contents}
-    try:
-        for path, temporary in written.items():
-            temporary.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(contents[path]), encoding="utf-8")
-        for path, temporary in written.items():
-            temporary.replace(path)
-    finally:
-        for temporary in written.values():
-            temporary.unlink(missing_ok=True)
+    with whole_files(*contents) as parts:
+        for part, content in zip(parts, contents.values(), strict=True):
+            part.write_text(json.dumps(content), encoding="utf-8")

@@ -1,17 +1,35 @@
 """Results of other tools: are the scores probabilities, and the boxes what COCO says they are?"""
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
-from dfine_cli.errors import CheckError
+from dfine_cli.errors import CheckError, naming
 from dfine_cli.evaluation.matching import find_pairs
-from dfine_cli.evaluation.results import Results
+from dfine_cli.evaluation.results import Results, read_results, require_known_ids
 from dfine_cli.evaluation.truth import Truth
 
 _PROBED = 2000
 """Best results that are compared with the ground truth to find out how their boxes are written."""
+_MANY = 0.1
+"""Share of boxes that reach out of their images from which on something is wrong with all."""
 _FITS_BETTER = 0.2
 """How much higher the mean overlap must be under another reading of the boxes before it is believed."""
+
+
+def read_checked(path: Path, truth: Truth) -> Results:
+    """Results from a file of any tool, after a look at what may be wrong with them.
+
+    Raises:
+        DfineError: They cannot be read, or are not for this data.
+        CheckError: Their scores or boxes are not what COCO says they are.
+    """
+    results = read_results(path)
+    with naming(path):
+        require_known_ids(results, truth)
+        check_values(results, truth)
+    return results
 
 
 def check_values(results: Results, truth: Truth) -> None:
@@ -50,6 +68,19 @@ def check_values(results: Results, truth: Truth) -> None:
                 "the boxes are fractions of the image: scaled to its pixels they lie on the objects",
                 "multiply x and width by the width, y and height by the height of the original image",
             )
+
+
+def written_as_corners(truth: Truth) -> bool:
+    """Whether the boxes of annotations are [x1, y1, x2, y2], by all that can be seen without a picture.
+
+    As [x, y, width, height] a good part of them reaches out of the image; as corners all are boxes inside it.
+    """
+    sizes_wh = truth.sizes[truth.images][:, ::-1]
+    low, last = truth.boxes_xywh[:, :2], truth.boxes_xywh[:, 2:]
+    if not len(last) or not (sizes_wh > 0).all():
+        return False
+    outside = (low + last > sizes_wh + 1).any(1)
+    return bool(outside.mean() > _MANY and (last > low).all() and (last <= sizes_wh + 1).all())
 
 
 def _mean_overlap(boxes_xywh: NDArray[np.float64], images: NDArray[np.int64], truth: Truth) -> float:

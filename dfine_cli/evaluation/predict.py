@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,8 +11,8 @@ import numpy as np
 from dfine_cli.backends.detector import Detector
 from dfine_cli.data.coco import CocoDataset
 from dfine_cli.data.eval_loader import EvalLoader
-from dfine_cli.errors import DfineError
 from dfine_cli.types import Detections, JsonDict
+from dfine_cli.whole_file import write_whole
 
 Progress = Callable[[int, int], None]
 """Called with images done and images in all."""
@@ -84,12 +83,4 @@ def write_results(path: Path, results: Sequence[JsonDict]) -> None:
     Raises:
         DfineError: It cannot be written.
     """
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(results), encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # the folder itself may be what is wrong
-            part.unlink(missing_ok=True)
-        raise DfineError(f"{path}: {error.strerror or error}", "choose another file with --out") from error
+    write_whole(path, json.dumps(results).encode(), "--out")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +103,9 @@ def _columns(content: Mapping[str, Any]) -> Truth:
     entries = content["annotations"]
     image_rows = positions(np.array([a["image_id"] for a in entries], np.int64), image_ids)
     class_rows = positions(np.array([a["category_id"] for a in entries], np.int64), category_ids)
-    boxes = np.array([a["bbox"] for a in entries], np.float64).reshape(len(entries), 4)
+    boxes = _boxes(entries)
     areas = [a.get("area", a["bbox"][2] * a["bbox"][3]) for a in entries]
     kept = np.flatnonzero((image_rows >= 0) & (class_rows >= 0))
-    if not np.isfinite(boxes[kept]).all():
-        raise ValueError("a bbox is not finite")
     in_order = [images[i] for i in image_ids.tolist()]
     return Truth(
         image_ids=image_ids,
@@ -119,3 +120,27 @@ def _columns(content: Mapping[str, Any]) -> Truth:
         areas=np.array(areas, np.float64)[kept],
         crowd=np.array([bool(a.get("iscrowd", 0)) for a in entries], np.bool_)[kept],
     )
+
+
+def _boxes(entries: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+    """[A, 4] as in the file.
+
+    Raises:
+        ValueError: A box is not four finite numbers; the message names the annotation.
+    """
+    listed = [entry["bbox"] for entry in entries]
+    if not listed:
+        return np.zeros((0, 4))
+    with contextlib.suppress(ValueError):  # of lists of different lengths
+        boxes = np.array(listed)
+        if boxes.dtype.kind in "iuf" and boxes.shape == (len(listed), 4) and np.isfinite(boxes).all():
+            return boxes.astype(np.float64)
+    row = next((r for r, box in enumerate(listed) if not _is_box(box)), None)
+    if row is None:  # whole numbers beyond 64 bits, or other kinds of numbers
+        return np.array(listed, np.float64)
+    raise ValueError(f"annotations[{row}] (id {entries[row].get('id')}): bbox = {listed[row]!r}")
+
+
+def _is_box(box: Any) -> bool:
+    four = isinstance(box, Sequence) and not isinstance(box, str) and len(box) == 4
+    return four and all(isinstance(value, Real) and math.isfinite(value) for value in box)

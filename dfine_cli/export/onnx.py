@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 import warnings
 from importlib.metadata import version
@@ -22,6 +21,7 @@ from dfine_cli.export.padding import fold_padding
 from dfine_cli.export.source import Source
 from dfine_cli.export.spec import GraphSpec
 from dfine_cli.model.dfine import DFINE, check_input_size
+from dfine_cli.whole_file import whole_files
 
 BATCH = "batch"
 """Name of the first dimension where it is not fixed."""
@@ -123,16 +123,9 @@ def write_onnx(graph: onnx.ModelProto, artefact: Artefact, file: Path) -> None:
         file: described.SerializeToString(),
         sidecar_of(file): artefact.to_json().encode(),
     }
-    parts = {path: path.with_name(f"{path.name}.part") for path in contents}
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        for path, content in contents.items():
-            parts[path].write_bytes(content)
-        for path, part in parts.items():
-            part.replace(path)
+        with whole_files(*contents) as parts:
+            for part, content in zip(parts, contents.values(), strict=True):
+                part.write_bytes(content)
     except OSError as error:
         raise DfineError(f"{file}: {error.strerror or error}", "choose another place with --out") from error
-    finally:
-        for part in parts.values():
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)

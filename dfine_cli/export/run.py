@@ -165,6 +165,8 @@ def export(
     if plan.precision not in PRECISIONS:
         raise UsageError(f"--precision {plan.precision}: unknown", f"choose one of {', '.join(PRECISIONS)}")
     plan.engine.check(plan.format)
+    if plan.out and not bundle:
+        check_place(plan.out, made.suffix, force=plan.force)
     tell(f"reading {plan.weights}")
     source = open_source(plan.weights)
     spec = GraphSpec(

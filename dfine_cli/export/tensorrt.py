@@ -6,7 +6,6 @@ engine (``artefact.sidecar_of``) says what it was built on and which types its l
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from dfine_cli.backends.tensorrt_log import Line, Log, import_tensorrt, listen, 
 from dfine_cli.errors import CheckError, DfineError, MissingError, UsageError
 from dfine_cli.export.build_progress import OnStep, watch_build
 from dfine_cli.export.timing_cache import TimingCache
+from dfine_cli.whole_file import whole_files
 
 CARRY: Final = "or --bundle DIR, which writes all that a machine with TensorRT and a GPU needs to build it"
 GRID_SAMPLE: Final = (
@@ -319,17 +319,11 @@ def _inspect(trt: ModuleType, plan: bytes, artefact: Artefact, log: Log) -> dict
 def _write(out: Path, plan: bytes, described: Artefact) -> None:
     """The engine and its description, each whole or not at all."""
     files = {sidecar_of(out): described.to_json().encode(), out: plan}
-    parts = {path: path.with_name(f"{path.name}.part") for path in files}
     try:
-        for path, content in files.items():
-            parts[path].write_bytes(content)
-        for path in files:
-            parts[path].replace(path)
+        with whole_files(*files) as parts:
+            for part, content in zip(parts, files.values(), strict=True):
+                part.write_bytes(content)
     except OSError as error:
         raise DfineError(
             f"{out}: cannot be written: {error.strerror}", "choose another place with --out"
         ) from error
-    finally:
-        for part in parts.values():
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)

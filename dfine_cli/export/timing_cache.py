@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 from dfine_cli.backends.cuda import GpuFacts
+from dfine_cli.whole_file import whole_file
 
 
 class TimingCache:
@@ -41,7 +41,5 @@ class TimingCache:
         cache = config.get_timing_cache()
         if cache is None:
             return
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        part = self.file.with_name(f"{self.file.name}.{os.getpid()}.part")
-        part.write_bytes(bytes(cache.serialize()))
-        part.replace(self.file)
+        with whole_file(self.file) as part:
+            part.write_bytes(bytes(cache.serialize()))

@@ -14,6 +14,7 @@ from dfine_cli.data.classes import ClassMap
 from dfine_cli.errors import CheckError, DfineError
 from dfine_cli.training.monitor import Row
 from dfine_cli.training.state import Counters, TrainState
+from dfine_cli.whole_file import whole_file
 
 
 def save_weights(path: Path, state: TrainState, recipe: Recipe, classes: ClassMap, row: Row) -> None:
@@ -135,20 +136,16 @@ def _weights(state: TrainState, recipe: Recipe, classes: ClassMap, row: Row) -> 
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    """Write beside ``path``, flush to disk, then move into place."""
-    part = path.with_suffix(".part")
+    """Write the file and flush it to disk before it takes the place of the one before it."""
     try:
-        with part.open("wb") as file:
+        with whole_file(path) as part, part.open("wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
     except (OSError, RuntimeError) as error:
         raise DfineError(
             f"{path} could not be written: {error}", "free some space; the file before it is untouched"
         ) from error
-    finally:  # whatever it was that came between, a second Ctrl-C included
-        part.unlink(missing_ok=True)
 
 
 def _random_state() -> dict[str, Any]:

@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from dfine_cli.whole_file import whole_file
+
 Row = dict[str, Any]
 
 INK, GRID = "#262a33", "#e3e6eb"
@@ -26,9 +28,8 @@ def write_curves(metrics: Sequence[Row], path: Path) -> None:
     for axes, (title, draw) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
         draw(axes, metrics)
         _dress(axes, title)
-    part = path.with_suffix(".part")
-    figure.savefig(part, format="png")
-    part.replace(path)
+    with whole_file(path) as part:
+        figure.savefig(part, format="png")
 
 
 def _loss(axes: Axes, metrics: Sequence[Row]) -> None:

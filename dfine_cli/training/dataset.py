@@ -7,7 +7,7 @@ from dfine_cli.config.schema import Recipe
 from dfine_cli.data.classes import ClassMap
 from dfine_cli.data.coco import CocoDataset, CocoFile, load_coco
 from dfine_cli.data.doctor import check
-from dfine_cli.errors import UsageError
+from dfine_cli.errors import UsageError, naming
 from dfine_cli.training.monitor import Monitor
 
 
@@ -36,7 +36,8 @@ def open_data(recipe: Recipe, monitor: Monitor) -> TrainingData:
             "write a config with `dfine init DATA`, or add --set data.train_json=… --set data.train_images=…",
         )
     val = _open_split("val", d.val_json, d.val_images)
-    classes = ClassMap.build(train[0].categories, recipe.categories.remap)
+    with naming(train[0].path):
+        classes = ClassMap.build(train[0].categories, recipe.categories.remap)
     splits = {"train": train} | ({"val": val} if val else {})
     report = check(
         splits,

@@ -16,6 +16,7 @@ from dfine_cli.config.write import write_recipe
 from dfine_cli.errors import CheckError, DfineError, cannot_write
 from dfine_cli.strict_json import dumps
 from dfine_cli.training.monitor import Row
+from dfine_cli.whole_file import whole_file
 
 
 class RunDir:
@@ -114,9 +115,8 @@ class RunDir:
 
     def keep_rows(self, rows: Iterable[Row]) -> None:
         """Write the metrics anew, for a resumed run that goes back to an earlier epoch."""
-        part = self.metrics.with_suffix(".part")
-        part.write_text("".join(dumps(r) + "\n" for r in rows))
-        part.replace(self.metrics)
+        with whole_file(self.metrics) as part:
+            part.write_text("".join(dumps(r) + "\n" for r in rows))
 
 
 def environment() -> dict[str, object]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dfine_cli.backends.refinement import Refinement
 from dfine_cli.visualize.draw import Picture
-from dfine_cli.visualize.whole_file import write_whole
+from dfine_cli.whole_file import write_whole
 
 EDGES = ("left", "top", "right", "bottom")
 INK, FAINT, GRID, START = "#262a33", "#787e8a", "#e3e6eb", "#e63946"

@@ -16,6 +16,7 @@ from dfine_cli.visualize.outcomes import scale_to
 from dfine_cli.visualize.pictures import write_picture
 from dfine_cli.visualize.report_page import page_template
 from dfine_cli.visualize.source import Shown
+from dfine_cli.whole_file import write_whole
 
 SIDE = 800
 """Longer side of the pictures in pixels; smaller images stay as they are."""
@@ -79,7 +80,7 @@ def write_gallery(
             "images": entries,
         },
     )
-    _write_text(out / "index.html", page)
+    write_whole(out / "index.html", page.encode(), "--out")
     return out / "index.html", len(shown.names) - len(entries)
 
 
@@ -109,13 +110,3 @@ def _boxes(shown: Shown, image: int) -> dict[str, Any]:
         for g in np.flatnonzero((truth.images == image) & ~truth.crowd).tolist()
     ]
     return {"found": detections, "truth": objects}
-
-
-def _write_text(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.tmp")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise DfineError(f"{path}: {error.strerror or error}", "choose another place with --out") from error

@@ -13,7 +13,7 @@ from dfine_cli.errors import DfineError, UsageError
 from dfine_cli.visualize.draw import Picture, draw_boxes
 from dfine_cli.visualize.outcomes import to_corners
 from dfine_cli.visualize.source import Shown
-from dfine_cli.visualize.whole_file import write_whole
+from dfine_cli.whole_file import write_whole
 
 WRITTEN = (".jpg", ".jpeg", ".png")
 """Suffixes that pictures keep; others become ``.jpg``."""

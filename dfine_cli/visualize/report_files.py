@@ -10,7 +10,7 @@ from dfine_cli.evaluation.analysis_report import Subject, analysis_json, analysi
 from dfine_cli.evaluation.explain import Explained
 from dfine_cli.visualize.outcomes import ImageFolder
 from dfine_cli.visualize.report_page import render_page
-from dfine_cli.visualize.whole_file import write_whole
+from dfine_cli.whole_file import write_whole
 
 Writer = Callable[[Subject, Explained, SplitFiles], str]
 

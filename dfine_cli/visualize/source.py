@@ -14,9 +14,9 @@ from dfine_cli.data.coco import Annotations, CocoDataset, CocoFile, CocoImage
 from dfine_cli.data.layout import SplitFiles
 from dfine_cli.errors import UsageError
 from dfine_cli.evaluation.matching import Matching, match_results
-from dfine_cli.evaluation.plausible import check_values
+from dfine_cli.evaluation.plausible import read_checked
 from dfine_cli.evaluation.predict import Progress, detect_all, to_results
-from dfine_cli.evaluation.results import Results, read_results, require_known_ids, to_columns
+from dfine_cli.evaluation.results import Results, to_columns
 from dfine_cli.evaluation.score import score_detector
 from dfine_cli.evaluation.thresholds import sweep
 from dfine_cli.evaluation.truth import Truth, read_truth
@@ -69,10 +69,8 @@ def show_results(path: Path, files: SplitFiles) -> Shown:
         DfineError: They cannot be read, or are not for this data.
         CheckError: Their scores or boxes are not what COCO says they are.
     """
-    truth, results = read_truth(files.json), read_results(path)
-    require_known_ids(results, truth)
-    check_values(results, truth)
-    return _on_dataset(truth, results, files)
+    truth = read_truth(files.json)
+    return _on_dataset(truth, read_checked(path, truth), files)
 
 
 def show_detector(

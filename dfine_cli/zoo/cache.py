@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dfine_cli.errors import CheckError
 from dfine_cli.model.weights import WeightsEntry
+from dfine_cli.whole_file import whole_file
 
 HOME_VARIABLE = "DFINE_HOME"
 
@@ -48,10 +49,8 @@ def recorded_hash(path: Path) -> str | None:
 
 def record_hash(path: Path, digest: str) -> None:
     """Keep the hash of a file for later checks."""
-    record = _record_of(path)
-    part = record.with_name(f"{record.name}.{os.getpid()}.part")
-    part.write_text(json.dumps({"sha256": digest, "bytes": path.stat().st_size}) + "\n")
-    part.replace(record)
+    with whole_file(_record_of(path)) as part:
+        part.write_text(json.dumps({"sha256": digest, "bytes": path.stat().st_size}) + "\n")
 
 
 def forget(path: Path) -> None:

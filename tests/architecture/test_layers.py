@@ -20,10 +20,11 @@ LEAF = {
     "strict_json",
     "checkpoint_format",
     "tensor_file",
+    "whole_file",
 }
 MAY_IMPORT = {  # layer: what it may import beside itself; a dotted entry is one module only
     **{name: {"errors"} for name in LEAF},
-    "config": {"errors", "phases"},
+    "config": {"errors", "phases", "whole_file"},
     "model": LEAF,
     "data": LEAF | {"config.schema"},
     "losses": LEAF | {"config.schema", "model.fdr"},

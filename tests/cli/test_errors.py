@@ -67,7 +67,11 @@ def test_debug_shows_the_traceback_wherever_it_stands(
 
 def test_ctrl_c(run: Run, failing: Callable[[BaseException], None]) -> None:
     failing(KeyboardInterrupt())
-    assert run("init") == (130, "", "error: interrupted\n")
+    assert run("init") == (
+        130,
+        "",
+        "error: interrupted\nhint: nothing half-written was left; run the same command again\n",
+    )
 
 
 def test_a_file_that_cannot_be_opened_is_no_bug(run: Run, failing: Callable[[BaseException], None]) -> None:

@@ -167,6 +167,29 @@ def test_wrong_results(
     outcome = run("eval", "--predictions", file, dataset)
     assert (outcome.code, outcome.out) == (code, "")
     assert message in outcome.err and "hint:" in outcome.err
+    assert outcome.err.startswith(f"error: {file}: ")
+
+
+@pytest.mark.parametrize("bbox", ["a b c d", ["4", 4, 24, 34], [4, 4, 24], None, [4, 4, 24, 1e999]])
+def test_a_wrong_box_of_the_annotations_is_named(run: Run, dataset: Path, good: Path, bbox: object) -> None:
+    file = dataset / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text())
+    content["annotations"][3]["bbox"] = bbox
+    file.write_text(json.dumps(content))
+    outcome = run("eval", "--predictions", good, dataset)
+    assert (outcome.code, outcome.out) == (4, "")
+    assert f"{file}: not COCO annotations: annotations[3] (id " in outcome.err and "hint:" in outcome.err
+
+
+def test_annotations_that_look_like_corners_are_doubted(run: Run, dataset: Path, good: Path) -> None:
+    assert "x1, y1, x2, y2" not in run("eval", "--predictions", good, dataset).err
+    file = dataset / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text())
+    for annotation in content["annotations"]:
+        annotation["bbox"] = [40, 30, 60, 44]
+    file.write_text(json.dumps(content))
+    outcome = run("eval", "--predictions", good, dataset)
+    assert outcome.code == 0 and f"warning: {file}: many boxes reach out of their images" in outcome.err
 
 
 @pytest.mark.parametrize(

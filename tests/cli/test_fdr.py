@@ -42,6 +42,16 @@ def test_a_folder_with_an_image_that_cannot_be_read(
     assert alone.code == 4 and "bad.png" in alone.err and "hint:" in alone.err
 
 
+def test_a_split_of_a_dataset(run: Run, trained: Path, tmp_path: Path) -> None:
+    """Images of the split alone, not all that lie in the folder of the dataset."""
+    words = ("visualize", trained / "toy", trained / "data", "--to", "fdr", "--object", 1, "--split")
+    for split in ("train", "val"):
+        content = json.loads(run(*words, split, "--out", tmp_path / split, "--json").out)
+        names = {path.stem for path in (trained / "data" / split).iterdir()}
+        assert content["images"] == len(names)
+        assert {Path(file).stem for file in content["files"]} == {f"{name}_1" for name in names}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

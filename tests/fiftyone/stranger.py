@@ -8,3 +8,4 @@ fiftyone.Dataset("theirs", persistent=True)
 print("ready", flush=True)
 sys.stdin.read()
 print(",".join(fiftyone.list_datasets()))
+fiftyone.delete_dataset("theirs")  # where a FiftyOne ran already, this one shared its database

@@ -26,7 +26,6 @@ from dfine_cli.visualize.source import best_threshold, show_results
 from tests.fiftyone.conftest import FAR, SIZE, Ended, FiftyOne
 from tests.fiftyone.look import shoot_app
 
-pytestmark = pytest.mark.xdist_group("fiftyone")  # one database at a time
 HERE = Path(__file__).parent
 NAME = "shapes-val"
 

@@ -13,7 +13,7 @@ from dfine_cli.backends.torch_backend import TorchDetector, choose_device, open_
 from dfine_cli.boxes import cxcywh_to_xyxy
 from dfine_cli.config.schema import Recipe
 from dfine_cli.data.classes import ClassMap
-from dfine_cli.errors import DfineError, MissingError
+from dfine_cli.errors import CheckError, DfineError, MissingError
 from dfine_cli.model.dfine import build_model
 from dfine_cli.types import LayerOutput
 
@@ -171,6 +171,14 @@ def test_weights_of_another_model(content, save):
     with pytest.raises(DfineError, match="do not fit") as caught:
         open_checkpoint(save({**content, keys.SIZE: "s"}), "cpu")
     assert len(caught.value.message.splitlines()) == 1 and len(caught.value.message) < 500
+
+
+def test_weights_that_are_no_numbers(content, save):
+    weights = content[content[keys.BEST_WEIGHTS]]
+    name = next(n for n, w in weights.items() if w.is_floating_point())
+    broken = {n: torch.full_like(w, float("nan")) if n == name else w for n, w in weights.items()}
+    with pytest.raises(CheckError, match=f"not all values of {name} are finite"):
+        open_checkpoint(save({**content, content[keys.BEST_WEIGHTS]: broken}), "cpu")
 
 
 @pytest.mark.parametrize("damage", [{keys.CLASSES: 5}, {keys.RECIPE: [1]}, {keys.BEST_WEIGHTS: []}])

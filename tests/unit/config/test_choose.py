@@ -92,3 +92,10 @@ def test_the_start_follows_the_published_advice(size: str, classes: int, boxes: 
 
 def test_fine_tuning_is_shorter_than_training_from_scratch() -> None:
     assert all(a < b for a, b in zip(LENGTHS["finetune"], LENGTHS["scratch"], strict=True))
+
+
+def test_few_images_with_a_batch_that_is_given() -> None:
+    optim = BASE.optim.model_copy(update={"batch": 2})
+    choices = choose(BASE.model_copy(update={"optim": optim}), facts(10))
+    assert choices["optim.batch"].value == 2
+    assert choices["optim.nominal_batch"].value == 4  # whole batches, two steps an epoch

@@ -290,7 +290,7 @@ def test_an_engine_is_built_without_cuda_python_where_that_is_allowed(world, onn
 
 
 def test_a_place_that_cannot_be_written_is_told(world, onnx_file, tmp_path):
-    (tmp_path / "model.engine.part").mkdir()
+    (tmp_path / "model.engine").mkdir()
     with pytest.raises(DfineError, match="cannot be written"):
         build(onnx_file)
     assert not (tmp_path / "model.engine.json").exists()

@@ -132,7 +132,7 @@ def test_a_second_ctrl_c_while_a_checkpoint_is_written_leaves_the_one_before(
 
     def save(content: object, file: IO[bytes]) -> None:
         path = Path(file.name)
-        if path.name == "last.part" and (last := path.with_suffix(".pt")).exists():
+        if path.name.startswith(".last.pt.") and (last := path.with_name("last.pt")).exists():
             before.append(last.read_bytes())
             file.write(b"half")
             raise KeyboardInterrupt

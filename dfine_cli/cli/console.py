@@ -105,16 +105,19 @@ class StatusLine:
 
     def update(self, text: str) -> None:
         """Show ``text`` as the status, unless another was shown a moment ago."""
-        now = time.monotonic()
-        if now - self._last_s < self._pause_s:
+        if not self.is_due():
             return
-        self._last_s = now
+        self._last_s = time.monotonic()
         if self._live:
             width = shutil.get_terminal_size().columns - 1
             self._write(f"\r\x1b[2K{text[:width]}")
             self._drawn = True
         else:
             self._write(f"{text}\n")
+
+    def is_due(self) -> bool:
+        """Whether ``update`` would show anything now."""
+        return time.monotonic() - self._last_s >= self._pause_s
 
     def print_row(self, text: str) -> None:
         """Leave ``text`` as a line of its own, above the status."""

@@ -30,7 +30,9 @@ class ConsoleMonitor(Monitor):
         self.status.update(f"downloading weights: {done / 1e6:.1f}{of} MB{trouble and f', {trouble}'}")
 
     def step(self, report: StepReport) -> None:
-        """Show where the run is."""
+        """Show where the run is; most steps are over before anybody could read it."""
+        if not self.status.is_due():
+            return
         ap = "  -  " if self.ap is None else f"{self.ap:.3f}"
         self.status.update(
             f"epoch {report.epoch}/{report.epochs}  step {report.step}/{report.total_steps}  "

@@ -24,6 +24,7 @@ CARRIED: Final = (
     "artefact.py",
     "errors.py",
     "optional.py",
+    "whole_file.py",
     "backends/__init__.py",
     "backends/cuda.py",
     "backends/engine_layers.py",

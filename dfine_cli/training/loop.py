@@ -179,7 +179,7 @@ def report(state: TrainState, plan: Plan, clock: Clock) -> StepReport:
         epochs=plan.phases.epochs,
         step=c.step,
         total_steps=plan.total_steps,
-        loss=state.means.values()["loss"],
+        read_loss=lambda: state.means.values()["loss"],
         lr=highest_lr(state),
         images_per_s=clock.images_per_s,
         wait_share=clock.wait_share,

@@ -1,5 +1,6 @@
 """What a run tells the outside while it goes on; the command line and tests listen here."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,8 @@ class StepReport:
     step: int
     """Optimizer steps done."""
     total_steps: int
-    loss: float
-    """Mean of the total loss over the epoch so far."""
+    read_loss: Callable[[], float]
+    """Gives ``loss``, for which it waits until the device is done with the step."""
     lr: float
     """Highest learning rate of the step."""
     images_per_s: float
@@ -27,6 +28,11 @@ class StepReport:
     memory_mb: float
     """Peak memory: of the GPU if the run is there, else resident memory of the process."""
     seconds_left: float
+
+    @property
+    def loss(self) -> float:
+        """Mean of the total loss over the epoch so far."""
+        return self.read_loss()
 
 
 class Monitor:

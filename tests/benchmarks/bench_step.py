@@ -1,8 +1,10 @@
-"""Seconds of one training step: forward, criterion, backward, clipping, AdamW and EMA.
+"""Seconds of one training step: forward, criterion, backward, clipping, optimizer and EMA.
 
     python tests/benchmarks/bench_step.py                      # D-FINE-N, 320x320, batch 8, 13 boxes an image
     python tests/benchmarks/bench_step.py --parts              # where the time goes
+    python tests/benchmarks/bench_step.py --recipe scratch/n   # beside the step of a recipe, in turns
     python tests/benchmarks/bench_step.py --transformers       # beside the D-FINE of transformers, in turns
+    python tests/benchmarks/bench_step.py --device cuda --side 640 --batch 32 --amp bf16 --compile
 
 Run it on a quiet machine; compare ratios of one run, not seconds of two.
 """
@@ -18,7 +20,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line does, be
 
 import torch
 
-from dfine_cli.config.schema import Optim, Recipe
+from dfine_cli.backends.torch_backend import build_described
+from dfine_cli.config.load import load_recipe
+from dfine_cli.config.schema import Optim, Recipe, Run
 from dfine_cli.losses.criterion import build_criterion
 from dfine_cli.model.dfine import build_model
 from dfine_cli.phases import Phases
@@ -47,21 +51,21 @@ def make_batch(images: int, side: int, boxes: int) -> Batch:
     return Batch(torch.rand(images, 3, side, side, generator=generator), [target(i) for i in range(images)])
 
 
-def our_step(size: str, batch: Batch) -> Callable[[], None]:
+def our_step(recipe: Recipe, batch: Batch, device: torch.device) -> Callable[[], None]:
     torch.manual_seed(0)
     side = batch.images.shape[-1]
-    recipe = Recipe(size=size, optim=Optim(batch=len(batch.images), groups="clean"))  # type: ignore[arg-type]
-    model = build_model(size, CLASSES, input_size=(side, side)).train()
-    model.to(memory_format=torch.channels_last)  # as training.run does
+    model = build_described(recipe.size, CLASSES, (side, side), recipe.model.model_dump()).train()
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as training.run does
+    if recipe.run.compile:
+        model.compile()
     criterion = build_criterion(
         recipe.loss, num_classes=CLASSES, reg_max=32, up=0.5, reg_scale=model.reg_scale
     )
-    device = torch.device("cpu")
-    plan = Plan(recipe, Phases(1), 1000, device, choose_precision("off", device))
+    plan = Plan(recipe, Phases(1), 1000, device, choose_precision(recipe.optim.amp, device))
     state = TrainState(
         model=model,
         ema=Ema(model, lambda t: 0.999),
-        optimizer=build_optimizer(model, recipe.optim, size),
+        optimizer=build_optimizer(model, recipe.optim, recipe.size),
         scaler=plan.precision.scaler(),
         objectives=[Detection(criterion)],
     )
@@ -96,9 +100,11 @@ def their_step(size: str, batch: Batch) -> Callable[[], None]:
     return step
 
 
-def seconds(step: Callable[[], None]) -> float:
+def seconds(step: Callable[[], None], device: torch.device) -> float:
     started = time.perf_counter()
     step()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
     return time.perf_counter() - started
 
 
@@ -112,24 +118,38 @@ def main() -> None:
     parser.add_argument("--boxes", type=int, default=13)
     parser.add_argument("--runs", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--amp", choices=("off", "bf16", "fp16"), default="off")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--recipe", help="one more step, with optimizer, loss and denoising of this recipe")
     parser.add_argument("--transformers", action="store_true")
     parser.add_argument("--parts", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_freed_blocks()  # as training.run does; for both
+    device = torch.device(options.device)
     batch = make_batch(options.batch, options.side, options.boxes)
-    steps = {"dfine": our_step(options.size, batch)}
+    optim = Optim(batch=options.batch, groups="clean", amp=options.amp)
+    plain = Recipe(size=options.size, optim=optim, run=Run(compile=options.compile))
+    steps = {"dfine": our_step(plain, batch, device)}
+    if options.recipe:
+        steps[options.recipe] = our_step(load_recipe(options.recipe).recipe, batch, device)
     if options.transformers:
         steps["transformers"] = their_step(options.size, batch)
     times: dict[str, list[float]] = {name: [] for name in steps}
-    for run in range(options.runs + 2):
+    warm_up = 5 if device.type == "cuda" else 2
+    for run in range(options.runs + warm_up):
         for name, step in steps.items():  # in turns, so that a busy moment hits both
-            if (taken := seconds(step)) and run >= 2:
+            if (taken := seconds(step, device)) and run >= warm_up:
                 times[name].append(taken)
     for name, taken in times.items():
+        middle = statistics.median(taken)
         print(
-            f"{name:14} median {statistics.median(taken):.3f} s, best {min(taken):.3f} s, {len(taken)} steps"
+            f"{name:14} median {middle:.4f} s, best {min(taken):.4f} s, {len(taken)} steps, "
+            f"{options.batch / middle:.1f} images/s"
         )
+    if device.type == "cuda":
+        print(f"{torch.cuda.get_device_name()}, peak {torch.cuda.max_memory_allocated() / 1e9:.2f} GB")
     if options.transformers:
         ratio = statistics.median(times["transformers"]) / statistics.median(times["dfine"])
         print(f"dfine is {ratio:.2f} times as fast")

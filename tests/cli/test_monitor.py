@@ -21,7 +21,7 @@ def make() -> ConsoleMonitor:
 
 
 REPORT = StepReport(
-    epoch=3, epochs=20, step=57, total_steps=500, loss=31.257, lr=1.2e-3, images_per_s=6.83, wait_share=0.042,
+    epoch=3, epochs=20, step=57, total_steps=500, read_loss=lambda: 31.257, lr=1.2e-3, images_per_s=6.83, wait_share=0.042,
     memory_mb=2301.4, seconds_left=3725,
 )  # fmt: skip
 ROW = {

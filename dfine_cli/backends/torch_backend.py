@@ -179,5 +179,6 @@ def build_described(size: str, num_classes: int, input_size: Size, knobs: Mappin
         label_noise=knobs["label_noise"],
         box_noise=knobs["box_noise"],
         position_embedding=knobs["position_embedding"],
-        activation=knobs.get("activation", "relu"),  # checkpoints of before have none
+        activation=knobs.get("activation", "relu"),  # checkpoints of before have none, nor the next
+        frozen_backbone=knobs.get("frozen_backbone", True),
     )

@@ -93,6 +93,8 @@ class Model(Section):
     """Position embedding on rectangular maps; both are the same on square ones."""
     activation: Literal["relu", "silu"] = "relu"
     """Between the linear layers of the decoder: relu in D-FINE, silu in DEIM."""
+    frozen_backbone: bool = True
+    """L and X keep the stem and the batch norms of their backbone as pretrained; false where all of it is trained."""
 
 
 class Loss(Section):

@@ -157,6 +157,7 @@ def build_model(
     box_noise: float = 1.0,
     position_embedding: Literal["aligned", "published"] = "aligned",
     activation: Literal["relu", "silu"] = "relu",
+    frozen_backbone: bool = True,
 ) -> DFINE:
     """A freshly initialised D-FINE.
 
@@ -175,6 +176,8 @@ def build_model(
         box_noise: Box noise scale of denoising queries.
         position_embedding: Position embedding on rectangular maps; both are the same on square ones.
         activation: Between the linear layers of the decoder: ReLU in D-FINE, SiLU in DEIM.
+        frozen_backbone: Whether the sizes that are published so keep stem and batch norms of the backbone as they are,
+            which without pretrained ones leaves next to no signal.
 
     Raises:
         UsageError: The size is unknown, the input size is not legal, or points do not fit the levels.
@@ -192,8 +195,8 @@ def build_model(
             row.backbone,
             return_stages=row.return_stages,
             learnable_affine=row.learnable_affine,
-            freeze_stem=row.freeze_stem,
-            freeze_norm=row.freeze_norm,
+            freeze_stem=row.freeze_stem and frozen_backbone,
+            freeze_norm=row.freeze_norm and frozen_backbone,
         ),
         encoder=HybridEncoder(
             row.in_channels,

@@ -18,6 +18,7 @@ from dfine_cli.data.loader import TrainLoader
 from dfine_cli.errors import UsageError
 from dfine_cli.losses.criterion import build_criterion
 from dfine_cli.model.dfine import DFINE
+from dfine_cli.model.sizes import SIZES
 from dfine_cli.phases import Phases
 from dfine_cli.training import checkpoint
 from dfine_cli.training.clock import Clock
@@ -239,6 +240,13 @@ def _build_model(
     recipe: Recipe, data: TrainingData, monitor: Monitor, start: bool
 ) -> tuple[DFINE, StartReport | None]:
     """The model with the weights that it starts from, on the CPU, and what is to be said about them."""
+    if SIZES[recipe.size].freeze_norm and recipe.model.frozen_backbone and recipe.start.weights is None:
+        raise UsageError(
+            f"size {recipe.size.upper()} keeps stem and batch norms of its backbone as pretrained, but this run starts "
+            "from nothing",
+            f"add --set start.weights={SIZES[recipe.size].backbone.lower()}/imagenet, or train all of it with "
+            "--set model.frozen_backbone=false",
+        )
     model = build_described(recipe.size, len(data.classes), recipe.data.input_size, recipe.model.model_dump())
     report = start_model(model, recipe, data.classes.names, monitor.fetching) if start else None
     for line in report.tell() if report else ():

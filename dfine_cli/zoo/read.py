@@ -182,7 +182,7 @@ def _of_checkpoint(path: Path, file: dict[str, Any]) -> PublishedWeights:
         ) from error
 
 
-_KNOBS = ("decoder_layers", "points", "bins", "num_queries", "position_embedding")
+_KNOBS = ("decoder_layers", "points", "bins", "num_queries", "position_embedding", "frozen_backbone")
 """Of the ``model`` section of a recipe: what weights alone do not tell of the model."""
 
 

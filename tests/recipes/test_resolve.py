@@ -91,9 +91,9 @@ def test_sizes_differ_only_in_their_rows(kind: str, size: str) -> None:
     def rest(name: str) -> object:
         recipe = load_recipe(name).recipe
         rows = {"kind": "muon", "lr": 1.0, "backbone_lr": 1.0, "clip_norm": 0.0}
-        return recipe.model_copy(
-            update={"name": "", "size": "n", "optim": recipe.optim.model_copy(update=rows)}
-        )
+        model = recipe.model.model_copy(update={"frozen_backbone": True})  # of L and X, and only they can
+        optim = recipe.optim.model_copy(update=rows)
+        return recipe.model_copy(update={"name": "", "size": "n", "optim": optim, "model": model})
 
     assert rest(f"{kind}/{size}") == rest(f"{kind}/n")
 
@@ -137,3 +137,10 @@ def test_an_unknown_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "new.yaml").write_text('version: "2031.7"\nextends: finetune/n\n')
     with pytest.raises(UsageError, match=r"new\.yaml:1: `version` = .*2031\.7"):
         load_recipe(tmp_path / "new.yaml")
+
+
+@pytest.mark.parametrize(
+    ("size", "backbone"), [("n", "b0"), ("s", "b0"), ("m", "b2"), ("l", "b4"), ("x", "b5")]
+)
+def test_the_published_schedules_start_from_the_published_backbones(size: str, backbone: str) -> None:
+    assert load_recipe(f"coco/{size}").recipe.start.weights == f"{backbone}/imagenet"

@@ -38,6 +38,8 @@ def test_a_recipe_takes_two_steps(name: str, data: Path, tmp_path: Path) -> None
         "optim.nominal_batch": 2,
         "categories.remap": "auto",
         "run.device": "cpu",
+        "start.weights": "null",  # which nobody has fetched
+        "model.frozen_backbone": "false",
     }
     recipe = load_recipe(name, [f"{k}={v}" for k, v in overrides.items()]).recipe
     setup = set_up(recipe, Monitor())

@@ -93,6 +93,7 @@ CHANGES_PLAN: dict[str, tuple[Any, Knobs]] = {
 }
 # Key: the test that fails if the knob does nothing.
 SHOWN_ELSEWHERE = {
+    "model.frozen_backbone": "tests/unit/training/test_run.py::test_from_scratch_a_signal_passes_the_backbone",
     "version": "tests/unit/training/test_knobs.py::test_another_version_is_refused",
     "name": "tests/unit/training/test_run.py::test_a_folder_is_never_written_over",
     "data.train_json": "tests/unit/training/test_knobs.py::test_data_come_from_the_files_named",

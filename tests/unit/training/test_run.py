@@ -12,11 +12,12 @@ import torch
 
 from dfine_cli import checkpoint_format as keys
 from dfine_cli.backends.detector import open_detector
+from dfine_cli.backends.torch_backend import build_described
 from dfine_cli.config.load import load_recipe
 from dfine_cli.config.schema import Recipe
 from dfine_cli.errors import CheckError, Interrupted, MissingError, UsageError
 from dfine_cli.training.monitor import Monitor, Row, StepReport
-from dfine_cli.training.run import rehearse, train
+from dfine_cli.training.run import rehearse, set_up, train
 from dfine_cli.training.run_dir import RunDir
 
 MakeRecipe = Callable[..., Recipe]
@@ -230,3 +231,20 @@ def test_images_that_are_skipped_are_counted_and_told(
     recipe = make_recipe(data={"train_images": images, "on_bad_image": "skip"}, schedule={"epochs": 1})
     train(recipe, listener)
     assert [n for n in notes if "1 images cannot be read and are skipped" in n and second.name in n]
+
+
+def test_a_backbone_that_starts_from_nothing_is_not_kept_as_it_is(make_recipe: MakeRecipe) -> None:
+    with pytest.raises(UsageError, match="keeps stem and batch norms of its backbone") as caught:
+        set_up(make_recipe(size="l"), Monitor())
+    assert "start.weights=b4/imagenet" in caught.value.hint
+
+
+@pytest.mark.parametrize("size", ["n", "s", "m", "l", "x"])
+def test_from_scratch_a_signal_passes_the_backbone(size: str) -> None:
+    recipe = load_recipe(f"scratch/{size}").recipe
+    torch.manual_seed(0)
+    model = build_described(size, 2, (64, 64), recipe.model.model_dump()).train()
+    with torch.no_grad():
+        maps = model.backbone(torch.rand(4, 3, 64, 64))
+    assert all(found.std() > 0.1 for found in maps)
+    assert all(p.requires_grad for p in model.backbone.parameters())

@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
+# Some of the tested set is not made for Python 3.10.
+TESTED = $$($(BIN)/python -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11) else "")')
 
 .PHONY: demo test lint setup clean
 
@@ -27,8 +29,8 @@ setup: $(DONE)
 $(DONE): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
-	$(BIN)/python -m pip install -q -c constraints.txt torch
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install -q $(TESTED) torch
+	$(BIN)/python -m pip install -q $(TESTED) -e ".[dev]"
 	touch $(DONE)
 
 clean:

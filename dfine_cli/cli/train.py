@@ -63,6 +63,10 @@ def command(
         "name": name,
     }
     overrides = to_overrides(flags, set_)
+    if resume and dry_run:
+        raise UsageError(
+            "--dry-run rehearses how a run begins, not how it goes on", "leave out --resume or --dry-run"
+        )
     run, source = _source(recipe, resume)
     if run and overrides and not allow_changes:
         raise UsageError(

@@ -12,16 +12,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from dfine_cli.boxes import cxcywh_to_xyxy, iou
 from dfine_cli.errors import DfineError
 from dfine_cli.losses.matcher import Costs, Objects, Pairs, gather_objects, match
 from dfine_cli.types import DenoisingOutput, LayerOutput, ModelOutput, Target
-
-Norm = float | Tensor
-"""Number of pairs a loss is divided by; a tensor [] if it is averaged over ranks."""
-
 
 class ClassPairs(NamedTuple):
     """Matched queries and classes of H stacked heads."""
@@ -30,7 +26,8 @@ class ClassPairs(NamedTuple):
     """[H, K] int64, place of the matched class in logits [B * Q * C]."""
     ious: Tensor
     """[H, K] IoU of the query's box with its object, without gradient."""
-    norm: Norm
+    norm: float
+    """Number of pairs that the loss is divided by."""
 
 
 class BoxPairs(NamedTuple):
@@ -44,7 +41,8 @@ class BoxPairs(NamedTuple):
     """[K, 4] boxes of the objects."""
     ious: Tensor
     """[H, K] IoU of the two, without gradient."""
-    norm: Norm
+    norm: float
+    """Number of pairs that the loss is divided by."""
 
 
 class HeadGroup(NamedTuple):
@@ -89,7 +87,7 @@ def group_heads(
     stack = _stack(layers, plain)
     objects = gather_objects(targets, stack.boxes_cxcywh)
     own, union = match(stack.logits, stack.boxes_cxcywh, objects, costs)
-    objects_norm, union_norm = _mean_over_ranks((len(objects.labels), len(union.rows)), stack.logits)
+    objects_norm, union_norm = (float(max(len(rows), 1)) for rows in (objects.labels, union.rows))
     matching = HeadGroup(
         suffixes=tuple(suffixes),
         logits=stack.logits,
@@ -103,7 +101,7 @@ def group_heads(
     return matching, _denoising_group(outputs.denoising, objects, objects_norm)
 
 
-def _denoising_group(denoising: DenoisingOutput, objects: Objects, objects_norm: Norm) -> HeadGroup:
+def _denoising_group(denoising: DenoisingOutput, objects: Objects, objects_norm: float) -> HeadGroup:
     stack = _stack(denoising.layers, (denoising.pre,))
     heads, _, queries, classes = stack.logits.shape
     images, columns, origins = (field.to(stack.logits.device) for field in denoising.positives)
@@ -134,7 +132,7 @@ def _stack(layers: Sequence[LayerOutput], plain: Sequence[LayerOutput]) -> _Stac
     )
 
 
-def _class_pairs(stack: _Stack, own: Pairs, objects: Objects, norm: Norm) -> ClassPairs:
+def _class_pairs(stack: _Stack, own: Pairs, objects: Objects, norm: float) -> ClassPairs:
     boxes_cxcywh = stack.boxes_cxcywh.detach().flatten(1, 2)
     boxes_cxcywh = boxes_cxcywh.gather(1, own.rows[..., None].expand(-1, -1, 4))
     return ClassPairs(
@@ -144,7 +142,7 @@ def _class_pairs(stack: _Stack, own: Pairs, objects: Objects, norm: Norm) -> Cla
     )
 
 
-def _box_pairs(stack: _Stack, pairs: Pairs, objects: Objects, norm: Norm) -> BoxPairs:
+def _box_pairs(stack: _Stack, pairs: Pairs, objects: Objects, norm: float) -> BoxPairs:
     boxes_cxcywh = stack.boxes_cxcywh.flatten(1, 2).index_select(1, pairs.rows)
     targets_cxcywh = objects.boxes[pairs.objects]
     ious = _iou(boxes_cxcywh.detach(), targets_cxcywh)
@@ -158,12 +156,3 @@ def _iou(a_cxcywh: Tensor, b_cxcywh: Tensor) -> Tensor:
 def _at_least_float32(values: Tensor) -> Tensor:
     """``values`` in float32 if they are in half precision: IoU and log(p + 1e-8) need it."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-
-
-def _mean_over_ranks(counts: tuple[int, ...], like: Tensor) -> tuple[Norm, ...]:
-    """Mean of each count over all ranks, at least 1."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return tuple(float(max(count, 1)) for count in counts)
-    summed = torch.tensor(counts, dtype=torch.float32).to(like.device, non_blocking=True)
-    distributed.all_reduce(summed)
-    return tuple((summed / distributed.get_world_size()).clamp(min=1).unbind())

@@ -43,8 +43,6 @@ class ModelSize:
     """Decoder layers, the L of D-FINE."""
     reg_scale: int
     """Inverse of the paper's c: how far an edge may move, larger is finer."""
-    multi_scale_repeats: int
-    """How often the base size is in the list of training sizes; 0: always the base size."""
     parameters: int
     """Parameters in training form with 80 classes, frozen ones counted."""
 
@@ -75,7 +73,6 @@ _ROWS = (
         points=(6, 6),
         decoder_layers=3,
         reg_scale=4,
-        multi_scale_repeats=0,
         parameters=3_782_693,
     ),
     ModelSize(
@@ -96,7 +93,6 @@ _ROWS = (
         points=(3, 6, 3),
         decoder_layers=3,
         reg_scale=4,
-        multi_scale_repeats=20,
         parameters=10_321_877,
     ),
     ModelSize(
@@ -117,7 +113,6 @@ _ROWS = (
         points=(3, 6, 3),
         decoder_layers=4,
         reg_scale=4,
-        multi_scale_repeats=6,
         parameters=19_590_064,
     ),
     ModelSize(
@@ -138,7 +133,6 @@ _ROWS = (
         points=(3, 6, 3),
         decoder_layers=6,
         reg_scale=4,
-        multi_scale_repeats=4,
         parameters=31_244_152,
     ),
     ModelSize(
@@ -160,7 +154,6 @@ _ROWS = (
         points=(3, 6, 3),
         decoder_layers=6,
         reg_scale=8,
-        multi_scale_repeats=3,
         parameters=62_621_560,
     ),
 )

@@ -127,11 +127,11 @@ def test_position_embeddings_agree_on_square_inputs_only():
     assert not torch.allclose(wide[0].logits, wide[1].logits, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["n", "s", "x"])
+@pytest.mark.parametrize("name", ["n", "s", "m", "l", "x"])
 @torch.no_grad()
 def test_fused_model_gives_the_same_outputs(name):
-    model = fill_model(build_model(name, 7, input_size=(96, 128))).eval()
-    images = golden_images(2, 96, 128)
+    model = fill_model(build_model(name, 7, input_size=(64, 96))).eval()
+    images = golden_images(2, 64, 96)
     expected, fused = model(images).final, model.fused()(images).final
     torch.testing.assert_close(fused.logits, expected.logits, rtol=0, atol=1e-4)
     torch.testing.assert_close(fused.boxes, expected.boxes, rtol=0, atol=1e-4)

@@ -51,7 +51,7 @@ EDGE_CASES = {
 }
 
 
-@pytest.mark.parametrize("classification", ["vfl", "focal"])
+@pytest.mark.parametrize("classification", ["vfl", "mal", "focal"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("knobs", EDGE_CASES.values(), ids=EDGE_CASES)
 def test_edge_cases_are_finite(case, knobs, dtype, classification):

@@ -16,9 +16,12 @@ from dfine_cli.backends.torch_backend import build_described
 from dfine_cli.config.load import load_recipe
 from dfine_cli.config.schema import Recipe
 from dfine_cli.errors import CheckError, Interrupted, MissingError, UsageError
+from dfine_cli.training import keeper
 from dfine_cli.training.monitor import Monitor, Row, StepReport
 from dfine_cli.training.run import rehearse, set_up, train
 from dfine_cli.training.run_dir import RunDir
+from dfine_cli.training.score import Scorer
+from dfine_cli.training.state import TrainState
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -178,11 +181,33 @@ def test_mostly_start_weights_are_refused(make_recipe: MakeRecipe) -> None:
         train(make_recipe(ema={"share": None, "decay": 0.9999, "warmup_steps": 0}))
 
 
-def test_two_stages_go_back_to_the_best_weights(make_recipe: MakeRecipe) -> None:
-    recipe = make_recipe(schedule={"epochs": 3, "refine_from": 0.334, "reload_best": True, "warmup_share": 0})
+def test_two_stages_go_back_to_the_best_weights(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last phase begins with the best weights of the first, here those after the first of two epochs."""
+    kept: list[dict[str, torch.Tensor]] = []
+    aps = iter([0.5, 0.4, 0.6])
+    real_save, real_load, real_score = keeper.save_checkpoint, keeper.load_state, Scorer.__call__
+
+    def save(path: Path, state: TrainState, *rest: object) -> None:
+        real_save(path, state, *rest)
+        if path.name == "stage1.pt":
+            kept.append({k: v.clone() for k, v in state.model.state_dict().items()})
+
+    def load(path: Path, state: TrainState, **how: bool) -> None:
+        moved = state.model.state_dict()
+        assert any(not torch.equal(moved[k], v) for k, v in kept[-1].items())
+        real_load(path, state, **how)
+        kept.append({k: v.clone() for k, v in state.model.state_dict().items()})
+
+    monkeypatch.setattr(keeper, "save_checkpoint", save)
+    monkeypatch.setattr(keeper, "load_state", load)
+    monkeypatch.setattr(Scorer, "__call__", lambda *words: {**real_score(*words), "ap": next(aps)})
+    recipe = make_recipe(schedule={"epochs": 3, "refine_from": 0.667, "reload_best": True, "warmup_share": 0})
     result = train(recipe)
     assert [r["epoch"] for r in result.rows] == [1, 2, 3]
-    assert (result.folder / "weights" / "stage1.pt").is_file()
+    first, reloaded = kept
+    assert all(torch.equal(reloaded[k], v) for k, v in first.items())
 
 
 def test_data_that_does_not_fit_is_refused_before_the_first_step(

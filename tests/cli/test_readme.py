@@ -27,6 +27,7 @@ SUBSTITUTIONS = {
     "DATA": "path/to/data",
     "JSON": "path/to/data/annotations/instances_train.json",
     "IMAGES": "path/to/data/train",
+    "runs/other": "runs/data_n",
 }
 # What is added to a command so that it takes seconds instead of minutes; the words of the README stay.
 TINY_RECIPE = "--set data.input_size=[64,64] --set schedule.epochs=1 --set data.workers=0 --set optim.batch=2"

@@ -98,7 +98,8 @@ def open_onnx(
     from dfine_cli.backends import onnx_backend
 
     device = _device_for(backend, options.device, ("cpu",) if provider == "cpu" else ("cuda",))
-    file = _exported_file(subject, backend, options, precision or "fp32", only=precision is not None)
+    target = "tensorrt" if provider == "tensorrt" else "onnx"
+    file = _exported_file(subject, backend, options, target, precision or "fp32", only=precision is not None)
     detector = onnx_backend.open_onnx(file, _open_options(options, device, file == subject.path), provider)
     return ExportedRunner(detector, backend, _is_trained(subject))
 
@@ -133,7 +134,7 @@ def open_openvino(
         )
     file = subject.path
     if file is None or subject.kind in TORCH_KINDS:
-        file = _exported(subject, options, precision or "fp32")
+        file = _exported(subject, options, precision or "fp32", "openvino")
     detector = openvino_backend.open_openvino(
         file, _open_options(options, device, file == subject.path), hint or options.precision
     )
@@ -157,7 +158,7 @@ def open_tensorrt(subject: Subject, backend: str, options: RunnerOptions, graphs
     from dfine_cli.backends import tensorrt_backend
 
     device = _device_for(backend, options.device, ("cuda",))
-    file = _exported_file(subject, backend, options, "fp16")
+    file = _exported_file(subject, backend, options, "tensorrt", "fp16")
     if file != subject.path:
         file = _built(file, device)
     detector = tensorrt_backend.open_engine(
@@ -196,9 +197,14 @@ def _device_for(backend: str, device: str, kinds: Sequence[str]) -> str:
 
 
 def _exported_file(
-    subject: Subject, backend: str, options: RunnerOptions, usual: ExportPrecision, only: bool = False
+    subject: Subject,
+    backend: str,
+    options: RunnerOptions,
+    target: str,
+    usual: ExportPrecision,
+    only: bool = False,
 ) -> Path:
-    """The file of a subject, exported if it is none: in ``usual`` precision, or what the options say.
+    """The file of a subject, exported for ``target`` if it is none: in ``usual`` precision, or what the options say.
 
     Raises:
         UsageError: The options say what cannot be: for a file that is there, or if it can be ``only`` the usual.
@@ -213,13 +219,13 @@ def _exported_file(
         return subject.path
     if wanted == "bf16" or (only and wanted is not None):
         raise UsageError(f"--precision {wanted}: not a precision of {backend}", "leave out --precision")
-    return _exported(subject, options, wanted or usual)
+    return _exported(subject, options, wanted or usual, target)
 
 
-def _exported(subject: Subject, options: RunnerOptions, precision: ExportPrecision) -> Path:
+def _exported(subject: Subject, options: RunnerOptions, precision: ExportPrecision, target: str) -> Path:
     from dfine_cli.bench.fresh_export import export_subject  # which loads torch
 
-    return export_subject(subject, options, precision)
+    return export_subject(subject, options, precision, target)
 
 
 def _open_options(options: RunnerOptions, device: str, is_given: bool) -> OpenOptions:

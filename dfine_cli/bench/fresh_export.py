@@ -20,6 +20,7 @@ from dfine_cli.export import onnx as onnx_export
 from dfine_cli.export import source as export_source
 from dfine_cli.export.precision import convert
 from dfine_cli.export.quantise import CalibrationImages
+from dfine_cli.export.run import FORMATS
 from dfine_cli.export.spec import GraphSpec
 from dfine_cli.types import Size
 
@@ -27,23 +28,30 @@ NOISE_IMAGES = 4
 """Pictures of noise that int8 is calibrated on where there are no others."""
 
 
-def export_subject(subject: Subject, options: RunnerOptions, precision: ExportPrecision) -> Path:
-    """The ONNX file of a checkpoint or a size, in ``options.folder``; written once for each precision.
+def export_subject(subject: Subject, options: RunnerOptions, precision: ExportPrecision, target: str) -> Path:
+    """The ONNX file of a checkpoint or a size, in ``options.folder``; written once for each graph.
 
     The graph takes exactly the one batch size that is measured, or all of them.
+
+    Args:
+        subject: What is exported.
+        options: What the backend is told.
+        precision: What the graph computes in.
+        target: Key of ``export.run.FORMATS``: what is timed is the graph that is written for it.
 
     Raises:
         UsageError: The input size is not legal.
         DfineError: The checkpoint cannot be read, or the file not be written.
     """
     assert options.folder is not None
-    file = options.folder / f"{_word(subject)}-{precision}.onnx"
+    sampling = FORMATS[target].sampling[precision]
+    file = options.folder / f"{_word(subject)}-{precision}-{sampling}.onnx"
     if file.is_file():
         return file
     torch.manual_seed(0)  # fresh weights are the same in each precision
     model, name, input_size, classes, exif = load_source(subject, options.input_size, options.num_classes)
     least, most = min(options.batches), max(options.batches)
-    spec = GraphSpec(input_size, batch=BatchRange(least, most, most))
+    spec = GraphSpec(input_size, batch=BatchRange(least, most, most), sampling=sampling)
     detector = TorchDetector(
         model, classes or _numbered(model.num_classes), input_size, torch.device("cpu"), name, exif
     )

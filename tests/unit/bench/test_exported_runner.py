@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -106,10 +107,25 @@ def test_a_size_is_exported_and_finds_what_torch_finds(fresh, backend):
 
 
 def test_each_precision_is_exported_once(fresh):
-    file = export_subject(FRESH, fresh, "fp32")
+    file = export_subject(FRESH, fresh, "fp32", "onnx")
     written = file.stat().st_mtime_ns
-    assert export_subject(FRESH, fresh, "fp32") == file and file.stat().st_mtime_ns == written
-    assert export_subject(Subject("s", None, "s"), fresh, "fp32") != file
+    assert export_subject(FRESH, fresh, "fp32", "onnx") == file and file.stat().st_mtime_ns == written
+    assert export_subject(Subject("s", None, "s"), fresh, "fp32", "onnx") != file
+
+
+def test_tensorrt_is_given_the_graph_that_is_exported_for_it(fresh, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    options = replace(fresh, device="auto", precision="fp32", folder=tmp_path)
+    for backend in ("tensorrt", "tensorrt-graph", "onnxruntime-tensorrt"):
+        with pytest.raises(MissingError):  # after the export
+            BACKENDS[backend].open(FRESH, backend, options)
+    export_subject(FRESH, options, "fp32", "onnx")
+    found = {
+        file.name: {node.op_type for node in onnx.load(file).graph.node} for file in tmp_path.glob("*.onnx")
+    }
+    (for_tensorrt,) = (nodes for name, nodes in found.items() if name.endswith("-fp32-gather.onnx"))
+    (for_others,) = (nodes for name, nodes in found.items() if name.endswith("-fp32-auto.onnx"))
+    assert "GridSample" not in for_tensorrt and "GridSample" in for_others and len(found) == 2
 
 
 def test_int8_is_told_as_what_it_is(fresh):

@@ -10,15 +10,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from dfine_cli.errors import CheckError
 
 SCHEMA_VERSION: Final = 1
 KEY: Final = "dfine"
 """Name of the entry that holds the object inside a file."""
+PRECISIONS: Final = ("fp32", "fp16", "int8")
+"""What can be asked for."""
+RULES: Final = ("auto", "coco80", "none")
+"""``data.classes.Remap``."""
 
 Contract = Literal["published", "end2end"]
 """published: inputs ``images`` [B, 3, H, W] and ``orig_target_sizes`` [B, 2] int64 (width, height), outputs
@@ -99,19 +104,103 @@ class Artefact:
         """
         try:
             values = json.loads(text)
+            if not isinstance(values, dict) or "schema_version" not in values:
+                raise ValueError("it is no object with a schema_version")
             version = values.pop("schema_version")
             if version != SCHEMA_VERSION:
                 raise CheckError(
                     f"{where}: description of version {version}, this version reads {SCHEMA_VERSION}",
                     "export the checkpoint again, or update dfine-cli",
                 )
+            _require_types(values)
             values["batch"] = BatchRange(*values["batch"])
             values["input_size"] = tuple(values["input_size"])
             return cls(**values)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise CheckError(
-                f"{where}: its description is damaged ({error})", "export the checkpoint again"
-            ) from error
+        except (ValueError, TypeError, RecursionError) as error:
+            raise _damaged(where, error) from error
+
+
+def _damaged(where: str | Path, reason: object) -> CheckError:
+    return CheckError(f"{where}: its description is damaged ({reason})", "export the checkpoint again")
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value > 0  # in JSON true and false are no numbers
+
+
+def _are_counts(value: object, length: int) -> bool:
+    return isinstance(value, list) and len(value) == length and all(map(_is_count, value))
+
+
+def _are_classes(value: object) -> bool:
+    """Whether ``data.classes.ClassMap`` can be made of it; it is not here to ask on a machine with an engine."""
+    if not isinstance(value, dict):
+        return False
+    names, ids = value.get("names"), value.get("category_ids")
+    return (
+        isinstance(names, list)
+        and isinstance(ids, list)
+        and 0 < len(names) == len(ids) == len(set(map(repr, ids)))
+        and all(isinstance(name, str) for name in names)
+        and all(type(number) is int for number in ids)
+        and value.get("rule") in RULES
+    )
+
+
+def _is_operating_point(value: object) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, dict) or not isinstance(value.get("classes") or [], list):
+        return False
+    thresholds = [value.get("threshold"), *(each for each in value.get("classes") or [] if each is not None)]
+    return all(type(number) in (int, float) for number in thresholds)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+_FITS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
+    "name": (_is_text, "a text"),
+    "size": (lambda value: value is None or _is_text(value), "a text or null"),
+    "contract": (lambda value: value in get_args(Contract), f"one of {', '.join(get_args(Contract))}"),
+    "input_size": (lambda value: _are_counts(value, 2), "a height and a width"),
+    "batch": (
+        lambda value: _are_counts(value, 3) and value == sorted(value),
+        "the least, usual and most images",
+    ),
+    "classes": (_are_classes, "as many names as category ids, each once, and their rule"),
+    "preprocessing": (_is_object, "an object"),
+    "exif": (lambda value: value in ("apply", "ignore"), "apply or ignore"),
+    "precision": (lambda value: value in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+    "precision_found": (_is_object, "an object"),
+    "islands": (_is_object, "an object"),
+    "opset": (lambda value: value is None or _is_count(value), "a number or null"),
+    "operating_point": (_is_operating_point, "thresholds or null"),
+    "source": (_is_object, "an object"),
+    "versions": (_is_object, "an object"),
+    "licence": (_is_text, "a text"),
+    "runtime": (
+        lambda value: _is_object(value) and type(value.get("bytes", 0)) is int,
+        "an object, and in it bytes a number",
+    ),
+}
+"""What each value must be, in code and in words."""
+
+
+def _require_types(values: dict[str, Any]) -> None:
+    """Refuse values that whoever reads them would fall over.
+
+    Raises:
+        ValueError: One is of another type, or makes no sense.
+    """
+    for name, (fits, words) in _FITS.items():
+        if name in values and not fits(values[name]):
+            raise ValueError(f"{name} must be {words}, not {json.dumps(values[name]):.60}")
 
 
 def sidecar_of(file: Path) -> Path:
@@ -128,4 +217,10 @@ def read_sidecar(file: Path) -> Artefact | None:
     sidecar = sidecar_of(file)
     if not sidecar.is_file():
         return None
-    return Artefact.from_json(sidecar.read_text(encoding="utf-8"), sidecar)
+    try:
+        text = sidecar.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise _damaged(sidecar, "it is no UTF-8 text") from error
+    except OSError as error:
+        raise CheckError(f"{sidecar}: {error.strerror or error}", "see that the file can be read") from error
+    return Artefact.from_json(text, sidecar)

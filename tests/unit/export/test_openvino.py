@@ -17,7 +17,13 @@ from tests.unit.export.detectors import expected, make_detector, make_graph, mak
 openvino = pytest.importorskip("openvino", reason="needs OpenVINO: pip install dfine-cli[openvino]")
 SIZE = (64, 96)
 PLAIN = Artefact(
-    "dfine-n", "n", "published", SIZE, BatchRange(1, 1, 1), {"names": ["a"]}, {"channels": "RGB"}
+    name="dfine-n",
+    size="n",
+    contract="published",
+    input_size=SIZE,
+    batch=BatchRange(1, 1, 1),
+    classes={"names": ["a"], "category_ids": [1], "rule": "auto"},
+    preprocessing={"channels": "RGB"},
 )
 
 

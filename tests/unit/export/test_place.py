@@ -8,13 +8,15 @@ from dfine_cli.artefact import Artefact, BatchRange
 from dfine_cli.errors import DfineError, UsageError
 from dfine_cli.export.place import check_place, clear, default_place, failed_name, move, workshop
 
+CLASSES = {"names": ["cell"], "category_ids": [1], "rule": "auto"}
+
 
 @pytest.fixture
 def ours(tmp_path):
     """An export of ours, with its description."""
     file = tmp_path / "model.onnx"
     file.write_bytes(b"graph")
-    described = Artefact("dfine-n", "n", "published", (64, 64), BatchRange(1, 1, 1), {}, {})
+    described = Artefact("dfine-n", "n", "published", (64, 64), BatchRange(1, 1, 1), CLASSES, {})
     (tmp_path / "model.onnx.json").write_text(described.to_json())
     return file
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
+from dfine_cli.backends.cuda import Cuda, is_installed
 from dfine_cli.errors import MissingError
 from dfine_cli.optional import need
 
@@ -22,6 +24,8 @@ THROTTLES = {
     "power brake": "HwPowerBrakeSlowdown",
 }
 """What slows a GPU down below the clocks it was set to, by the end of NVML's constant for it."""
+UNKNOWN = "unknown GPU"
+"""Name of a GPU that nothing here can ask for its name."""
 
 
 class GpuInfo(NamedTuple):
@@ -118,6 +122,24 @@ class Gpu:
             return question(self._handle)
         except self._nvml.NVMLError:
             return None
+
+
+def info_without_nvml(device: str) -> GpuInfo:
+    """What CUDA tells of a GPU where NVML tells nothing, by what has just used it; its name is ``UNKNOWN`` if nothing can.
+
+    Args:
+        device: Such as ``cuda:0``.
+    """
+    torch = sys.modules.get("torch")  # not imported for this: exported files run without it
+    if torch is not None and torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(device)
+        return GpuInfo(properties.name, "unknown", "unknown", properties.total_memory / 2**20, None)
+    if is_installed():
+        cuda = Cuda(device)
+        cuda.close()
+        facts = cuda.facts
+        return GpuInfo(facts.name, facts.driver or "unknown", facts.cuda_driver, facts.memory_mb, None)
+    return GpuInfo(UNKNOWN, "unknown", "unknown", None, None)
 
 
 def _text(value: str | bytes) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dfine_cli.bench.budget import Fit, fit_budget
 from dfine_cli.bench.environment import Environment, read_environment
-from dfine_cli.bench.gpu import Gpu
+from dfine_cli.bench.gpu import Gpu, info_without_nvml
 from dfine_cli.bench.report import Report, quoted_ms
 from dfine_cli.bench.run import BenchSpec, Job, Row, Scorer, Tell, bench
 from dfine_cli.bench.runner import TORCH_KINDS, Subject, backends_for
@@ -136,7 +136,10 @@ def _carry_out(request: Request, clock: Clock, score: Scorer | None, tell: Tell)
         fit=fit,
         calibration=estimator.calibration,
         estimates=tuple(estimator.estimates),
-        notes=(silence,) if silence and any(row.on_gpu for row in rows) else (),
+        notes=(
+            *((silence,) if silence and any(row.on_gpu for row in rows) else ()),
+            *(_unscored(rows) if score else ()),
+        ),
     )
 
 
@@ -162,6 +165,15 @@ class _Estimator:
         return self.estimates[-1]
 
 
+def _unscored(rows: Sequence[Row]) -> Iterator[str]:
+    """What to know of a size where AP is asked for."""
+    if sizes := dict.fromkeys(row.source for row in rows if row.sha256 is None):
+        yield (
+            f"No AP of {', '.join(sizes)}: a size has random weights. Give a checkpoint in its place; the data were "
+            "used for the ranges of int8 alone."
+        )
+
+
 def _is_torch(subject: Subject) -> bool:
     return subject.kind in TORCH_KINDS
 
@@ -178,5 +190,8 @@ def _open_gpu(device: str) -> tuple[Gpu | None, str | None]:
 
 
 def _of_rows(environment: Environment, rows: Sequence[Row]) -> Environment:
-    """The environment without a GPU that nothing ran on."""
-    return environment if any(row.on_gpu for row in rows) else replace(environment, gpu=None)
+    """The environment with the GPU that something ran on, and without one that nothing ran on."""
+    device = next((row.device for row in rows if row.on_gpu), None)
+    if device is None:
+        return replace(environment, gpu=None)
+    return environment if environment.gpu else replace(environment, gpu=info_without_nvml(device))

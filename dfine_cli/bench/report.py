@@ -10,6 +10,7 @@ from typing import Any
 from dfine_cli.bench import published
 from dfine_cli.bench.budget import Fit
 from dfine_cli.bench.environment import Environment
+from dfine_cli.bench.gpu import EXTRA, UNKNOWN
 from dfine_cli.bench.protocols import BenchProtocol
 from dfine_cli.bench.roofline import T4, Calibration, Estimate
 from dfine_cli.bench.run import PICTURE_SIZE, Row
@@ -178,6 +179,11 @@ def fit_line(fit: Fit) -> str:
 def t4_lines(report: Report) -> list[str]:
     """Each measured D-FINE beside its published latency if this is a T4; else that it is not one."""
     if not report.on_t4:
+        gpu = report.environment.gpu
+        if gpu and gpu.name == UNKNOWN:
+            return [
+                f'The GPU is not known (`pip install "dfine-cli[{EXTRA}]"` tells it): only figures of a T4 compare with the published ones.'
+            ]
         return [
             f"This is not a T4 but {report.environment.device}: its figures do not compare with the published ones."
         ]
@@ -189,14 +195,14 @@ def t4_lines(report: Report) -> list[str]:
         apart = published.differences(
             {
                 "backend": row.backend,
-                "precision": row.precision,
+                "precision": published.built_in(row.precision),
                 "input size": f"{row.input_size[0]}x{row.input_size[1]}",
                 "batch": str(row.batch),
                 "protocol": report.protocol.title,
             }
         )
         lines.append(
-            f"{row.model}, {row.backend}, batch {row.batch}: {ours:.2f} ms, published {theirs:.2f} ms, ratio "
+            f"{row.model}, {row.backend} {row.precision}, batch {row.batch}: {ours:.2f} ms, published {theirs:.2f} ms, ratio "
             f"{ours / theirs:.2f}{'; not the same conditions (' + '; '.join(apart) + ')' if apart else ''}"
         )
     return lines or ["None of the models has a published latency."]

@@ -37,7 +37,26 @@ class Protocol(str, Enum):
     BURST = "burst"
 
 
+MEASURING = {
+    "backend": "--backend",
+    "protocol": "--protocol",
+    "device": "--device",
+    "precision": "--precision",
+    "batch": "--batch",
+    "threads": "--threads",
+    "runs": "--runs",
+    "warmup": "--warmup",
+    "turns": "--turns",
+    "data": "--data",
+    "split": "--split",
+    "images": "--images",
+    "out": "--out",
+}
+"""Parameters that an estimate, always of one image in half precision on a T4 and only printed, has no use for."""
+
+
 def command(
+    context: typer.Context,
     models: Annotated[
         list[str] | None,
         typer.Argument(
@@ -100,6 +119,8 @@ def command(
     from dfine_cli.bench.subjects import parse_batches
     from dfine_cli.bench.timing import SystemClock
 
+    if estimate:
+        _refuse_measuring(context)
     check_place("--out", out)
     if out.is_file():
         raise UsageError(f"--out {out}: is a file", "give a folder for the reports")
@@ -130,11 +151,27 @@ def command(
         ) from None
     finally:
         status.close()
-    _show(report, out, as_json)
-    if report.fit and report.fit.size is None:
+    unmet = report.fit is not None and report.fit.size is None
+    _show(report, out, as_json, failed=unmet)
+    if report.fit and unmet:
         from dfine_cli.bench.report import fit_line
 
         raise CheckError(fit_line(report.fit), "try a smaller --input-size, or another backend or device")
+
+
+def _refuse_measuring(context: typer.Context) -> None:
+    """Refuse options that would say nothing about an estimate.
+
+    Raises:
+        UsageError: One is given.
+    """
+    for name, option in MEASURING.items():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UsageError(
+                f"{option} does not go with --estimate, which measures nothing",
+                f"leave out {option}, or --estimate",
+            )
 
 
 def _calibration_images(data: Path, images: Path | None) -> tuple[Path, ...]:
@@ -164,8 +201,8 @@ def _scorer(files: "SplitFiles") -> "Scorer":
     return score
 
 
-def _show(report: "Report", out: Path, as_json: bool) -> None:
-    """Write the files of a measurement; print the result."""
+def _show(report: "Report", out: Path, as_json: bool, failed: bool) -> None:
+    """Write the files of a measurement; print the result, but as JSON only if the command does not fail."""
     from dfine_cli.bench.files import write_report
     from dfine_cli.bench.report import (
         cite,
@@ -179,9 +216,9 @@ def _show(report: "Report", out: Path, as_json: bool) -> None:
     )
 
     written = write_report(report, out) if report.rows else []
-    if as_json:
+    if as_json and not failed:
         print_json({**to_json(report), "files": [str(path) for path in written]})
-    else:
+    elif not as_json:
         if report.rows:
             header, cells = table(report.rows)
             print_table(cells, header)

@@ -33,6 +33,12 @@ def test_a_size_is_measured_and_reported(run: Run) -> None:
     assert err.count("written: bench/") == 3
 
 
+def test_a_size_has_no_ap_and_says_so(run: Run, dataset: Path) -> None:
+    code, out, err = run("bench", "n", "--data", dataset, "--input-size", "64", "--device", "cpu", *QUICK)
+    assert code == 0, err
+    assert "warning: No AP of n: a size has random weights." in err and "AP diff" not in out
+
+
 def test_json_is_the_file_on_stdout(run: Run) -> None:
     words = (
         "bench",
@@ -84,6 +90,11 @@ def test_a_budget_that_nothing_meets_is_a_failed_check(run: Run) -> None:
     assert "error: no size fits into 1e-06 ms (N " in err and "hint: try a smaller --input-size" in err
 
 
+def test_a_failed_command_prints_no_json(run: Run) -> None:
+    code, out, err = run("bench", "--budget", "0.001us", "--estimate", "--json")
+    assert (code, out) == (4, "") and "error: no size fits into 1e-06 ms (N " in err
+
+
 @pytest.mark.parametrize(
     ("words", "message", "hint"),
     [
@@ -102,6 +113,8 @@ def test_a_budget_that_nothing_meets_is_a_failed_check(run: Run) -> None:
         (("n", "--runs", "0"), "--runs at least 1", "the protocol sustained"),
         (("n", "--backend", "tpu"), "unknown backend 'tpu'", "fused"),
         (("n", "--protocol", "quick"), "--protocol", "dfine bench --help"),
+        (("n", "--estimate", "--batch", "8"), "--batch does not go with --estimate", "leave out --batch"),
+        (("n", "--protocol", "burst", "--estimate"), "--protocol does not go with --estimate", "--estimate"),
         (("run",), "run: no weights/best.pt in this folder", ""),
     ],
 )
@@ -132,5 +145,9 @@ def test_the_options_name_what_there_is() -> None:
     assert [kind.value for kind in bench.Protocol] == list(PROTOCOLS)
     assert [kind.value for kind in bench.Precision] == list(Precision.__args__)  # type: ignore[attr-defined]
     command = typer.main.get_command(app).commands["bench"]  # type: ignore[attr-defined]
+    assert {p.name: p.opts[0] for p in command.params if p.name in bench.MEASURING} == bench.MEASURING
+    assert {p.name for p in command.params} - set(bench.MEASURING) == {
+        "models", "budget", "input_size", "num_classes", "estimate", "as_json",
+    }  # fmt: skip
     (help_text,) = [p.help for p in command.params if p.name == "backend"]
     assert help_text.rstrip(".").partition(": ")[2].split(", ") == list(BACKENDS)

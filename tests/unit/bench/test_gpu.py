@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 
 import pynvml
 import pytest
 
 from dfine_cli.bench import gpu as gpu_module
-from dfine_cli.bench.gpu import Gpu, GpuInfo, GpuState
+from dfine_cli.bench.gpu import Gpu, GpuInfo, GpuState, info_without_nvml
 from dfine_cli.errors import MissingError
 
 MEMORY = SimpleNamespace(total=15360 * 2**20, used=800 * 2**20)
@@ -92,3 +93,14 @@ def test_no_bindings(monkeypatch):
     monkeypatch.setattr(gpu_module, "need", need)
     with pytest.raises(MissingError, match="pynvml is not installed"):
         Gpu()
+
+
+def test_torch_names_a_gpu_that_it_uses(monkeypatch):
+    properties = SimpleNamespace(name="NVIDIA L4", total_memory=24 * 2**30)
+    asked = []
+    cuda = SimpleNamespace(
+        is_available=lambda: True, get_device_properties=lambda device: asked.append(device) or properties
+    )
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    assert info_without_nvml("cuda:1") == GpuInfo("NVIDIA L4", "unknown", "unknown", 24 * 1024, None)
+    assert asked == ["cuda:1"]

@@ -10,7 +10,7 @@ import pytest
 from dfine_cli.bench import files
 from dfine_cli.bench.budget import Fit
 from dfine_cli.bench.files import write_report
-from dfine_cli.bench.gpu import GpuState
+from dfine_cli.bench.gpu import UNKNOWN, GpuState
 from dfine_cli.bench.markdown import to_markdown
 from dfine_cli.bench.report import INSIDE, cite, t4_lines, table, to_json, warnings
 from dfine_cli.bench.roofline import Calibration, Estimate
@@ -37,7 +37,7 @@ ESTIMATE = Estimate("dfine-n", (384, 640), 3, 4.4, 1.6, {"backbone": 1.0, "decod
 def test_one_line_to_cite_has_all_that_is_needed():
     line = cite(make_row(score=SCORE), make_report())
     assert line == (
-        "dfine-n (n.engine, sha256 0123456789ab), tensorrt fp16, 640x640, batch 1: 2.12 ms mean (p90 2.22, p99 2.24, 2 passes, engine only, "
+        "dfine-n (n.engine, sha256 0123456789ab), tensorrt fp16 81%, fp32 19%, 640x640, batch 1: 2.12 ms mean (p90 2.22, p99 2.24, 2 passes, engine only, "
         "protocol published) on Tesla T4, driver 550.54; dfine 0.1.0, tensorrt 10.4.0; 2026-11-24; AP 0.4280 on "
         "val.json (5000 images)"
     )
@@ -55,14 +55,15 @@ def test_the_line_of_a_cpu_names_its_threads_and_the_median():
 
 def test_on_a_t4_it_stands_beside_the_published_figure():
     (line,) = t4_lines(make_report(make_row()))
-    assert line == "dfine-n, tensorrt, batch 1: 2.12 ms, published 2.12 ms, ratio 1.00"
+    assert line == "dfine-n, tensorrt fp16 81%, fp32 19%, batch 1: 2.12 ms, published 2.12 ms, ratio 1.00"
     row = to_json(make_report(make_row()))["rows"][0]
     assert (row["published_ms"], row["ratio_to_published"]) == (2.12, pytest.approx(1))
 
 
-def test_other_conditions_on_a_t4_are_named():
-    (line,) = t4_lines(make_report(make_row(precision="fp32", batch=4)))
-    assert "not the same conditions (precision: fp16, here fp32; batch: 1, here 4)" in line
+@pytest.mark.parametrize("precision", ["fp32 100%", "fp16 70%, int8 25%, fp32 5%", "not told"])
+def test_other_conditions_on_a_t4_are_named(precision):
+    (line,) = t4_lines(make_report(make_row(precision=precision, batch=4)))
+    assert f"not the same conditions (precision: fp16, here {precision}; batch: 1, here 4)" in line
 
 
 @pytest.mark.parametrize(
@@ -74,10 +75,18 @@ def test_on_a_t4_without_a_published_figure(row):
     assert to_json(report)["rows"][0]["ratio_to_published"] is None
 
 
-@pytest.mark.parametrize("gpu", ["NVIDIA A100", None])
-def test_elsewhere_it_says_that_it_is_no_t4(gpu):
-    report = make_report(make_row(), gpu=gpu)
-    assert t4_lines(report)[0].startswith(f"This is not a T4 but {gpu or 'AMD EPYC'}")
+@pytest.mark.parametrize(
+    ("row", "gpu", "line"),
+    [
+        (make_row(), "NVIDIA A100", "This is not a T4 but NVIDIA A100"),
+        (make_row(**CPU_ROW), None, "This is not a T4 but AMD EPYC"),
+        (make_row(), UNKNOWN, "The GPU is not known"),
+    ],
+    ids=["another GPU", "a CPU", "a GPU that nothing names"],
+)
+def test_elsewhere_it_says_that_it_is_no_t4(row, gpu, line):
+    report = make_report(row, gpu=gpu)
+    assert t4_lines(report)[0].startswith(line)
     assert to_json(report)["rows"][0]["published_ms"] is None and to_json(report)["on_t4"] is False
 
 

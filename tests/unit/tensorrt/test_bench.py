@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
 from dfine_cli.artefact import read_sidecar
+from dfine_cli.bench.gpu import UNKNOWN
+from dfine_cli.bench.plan import carry_out, make_request
+from dfine_cli.bench.protocols import PROTOCOLS
+from dfine_cli.bench.run import BenchSpec
 from dfine_cli.bench.runner import BACKENDS, RunnerOptions, Subject
+from dfine_cli.bench.timing import SystemClock
 from dfine_cli.errors import UsageError
 from dfine_cli.export.tensorrt import build_engine
 from tests.unit.tensorrt import graphs
@@ -55,6 +62,27 @@ def test_an_onnx_file_of_this_tool_is_built_once(subject):
     assert _built(onnx, "auto") == subject.path and subject.path.stat().st_mtime_ns == written
     subject.path.unlink()
     assert _built(onnx, "auto").is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"), [({}, "Tesla T4"), ({"cuda.bindings.runtime": None}, UNKNOWN)], ids=["CUDA", "none"]
+)
+def test_a_row_on_a_gpu_names_it_without_nvml(subject, tmp_path, monkeypatch, changes, name):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    spec = BenchSpec(PROTOCOLS["published"].with_runs(1, 2), OPTIONS)
+    request = make_request([str(subject.path)], (), None, spec, False)
+    opened = BACKENDS["tensorrt"].open
+
+    def open_it(*arguments):
+        runner = opened(*arguments)
+        for module, value in changes.items():
+            monkeypatch.setitem(sys.modules, module, value)
+        return runner
+
+    monkeypatch.setitem(BACKENDS, "tensorrt", BACKENDS["tensorrt"]._replace(open=open_it))
+    report = carry_out(request, SystemClock(), None, lambda text: None)
+    assert report.environment.gpu.name == name and report.on_t4 == (name == "Tesla T4")
+    assert "No readings of the GPU" in report.notes[0]
 
 
 def test_what_does_not_fit(subject):

@@ -28,7 +28,12 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="the engine to write (default: beside the ONNX file)")
     parser.add_argument("--device", default="auto", help="cuda, cuda:1, ... (default: the first GPU)")
-    parser.add_argument("--workspace", type=int, metavar="MB", help="most memory a layer may use for itself")
+    parser.add_argument(
+        "--workspace",
+        type=int,
+        metavar="MB",
+        help="most memory a layer may use for itself (default: as exported)",
+    )
     parser.add_argument("--no-check", action="store_true", help="build only")
     given = parser.parse_args(words)
     try:
@@ -41,7 +46,8 @@ def main(words: list[str] | None = None) -> int:
 def _run(given: argparse.Namespace) -> int:
     onnx, artefact = _graph()
     out = given.out or onnx.with_suffix(".engine")
-    options = BuildOptions(given.device, given.workspace, FOLDER / "timing", without_facts=True)
+    workspace = artefact.runtime.get("workspace_mb") if given.workspace is None else given.workspace
+    options = BuildOptions(given.device, workspace, FOLDER / "timing", without_facts=True)
     built = build_engine(onnx, artefact, out, options, _show)
     print("", file=sys.stderr)
     print("\n".join([f"engine: {out}", *built.summary()]))

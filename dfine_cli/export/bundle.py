@@ -40,6 +40,8 @@ CARRIED: Final = (
 """Modules of this package that the script runs on; they import nothing but tensorrt, cuda-python and numpy."""
 COMMANDS: Final = "trtexec.sh"
 README: Final = "README.txt"
+BUILD: Final = "build.py"
+PACKAGE: Final = "dfine_cli"
 
 
 def write_bundle(
@@ -95,16 +97,31 @@ def check_folder(folder: Path) -> None:
         raise UsageError(f"{folder}: is there already and not empty", "choose another folder for --bundle")
 
 
+def is_untouched(folder: Path) -> bool:
+    """Whether a folder is a bundle as it was written, with nothing added or taken away."""
+    names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    graphs = [name for name in names if name.endswith(".onnx")]
+    return len(graphs) == 1 and names == {
+        *graphs,
+        sidecar_of(Path(graphs[0])).name,
+        SAMPLE,
+        BUILD,
+        COMMANDS,
+        README,
+        PACKAGE,
+    }
+
+
 def _fill(folder: Path, onnx: Path, name: str, artefact: Artefact, sample: dict[str, NDArray[Any]]) -> None:
     shutil.copyfile(onnx, folder / name)
     sidecar_of(folder / name).write_text(artefact.to_json(), encoding="utf-8")
     np.savez_compressed(folder / SAMPLE, allow_pickle=False, **sample)
     package = Path(dfine_cli.__file__).parent
     for module in CARRIED:
-        target = folder / "dfine_cli" / module
+        target = folder / PACKAGE / module
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(package / module, target)
-    shutil.copyfile(package / SCRIPT, folder / "build.py")
+    shutil.copyfile(package / SCRIPT, folder / BUILD)
     (folder / COMMANDS).write_text(trtexec_script(name, artefact), encoding="utf-8")
     (folder / README).write_text(_readme(name, artefact), encoding="utf-8")
 
@@ -156,7 +173,10 @@ def _pattern(size: Size) -> NDArray[np.uint8]:
 
 
 def trtexec_script(onnx_name: str, artefact: Artefact) -> str:
-    """Commands for NVIDIA's trtexec that do what build.py does, and that measure the engine."""
+    """Commands for NVIDIA's trtexec that do what build.py does, and that measure the engine.
+
+    Its unit of memory, ``M``, is 2**20 bytes, as that of ``BuildOptions.workspace_mb``.
+    """
     engine = Path(onnx_name).with_suffix(".engine").name
     words = [
         f"--onnx={onnx_name}",
@@ -164,6 +184,8 @@ def trtexec_script(onnx_name: str, artefact: Artefact) -> str:
         "--stronglyTyped",
         "--profilingVerbosity=detailed",
     ]
+    if (workspace_mb := artefact.runtime.get("workspace_mb")) is not None:
+        words.append(f"--memPoolSize=workspace:{workspace_mb}M")
     run_shapes = []
     if not artefact.batch.is_fixed:
         names = ("min", "opt", "max")

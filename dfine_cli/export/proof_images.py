@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfine_cli.data.classes import ClassMap
 from dfine_cli.data.coco import load_coco
+from dfine_cli.data.images import read_image
 from dfine_cli.data.layout import SplitFiles
 from dfine_cli.data.synthetic import draw_scene
 from dfine_cli.errors import UsageError
@@ -121,6 +122,17 @@ def calibration_files(proof: ProofImages, recipe: dict[str, Any] | None, most: i
 def drawn_pictures() -> list[NDArray[np.uint8]]:
     """The built-in pictures, [H, W, 3] RGB; the same ever again."""
     return [draw_scene(np.random.default_rng((7, number)), _DRAWN_SIZE).image for number in range(DRAWN)]
+
+
+def some_pictures(
+    images: ProofImages, most: int, exif: Literal["apply", "ignore"]
+) -> list[NDArray[np.uint8]]:
+    """At most ``most`` of the pictures, [H, W, 3] RGB, evenly taken from all."""
+    if images.files is None:
+        return drawn_pictures()[:most]
+    content = load_coco(images.files.json)
+    rows = evenly(len(content.images), most)
+    return [read_image(content.locate(row, images.files.images), exif) for row in rows]
 
 
 def evenly(count: int, most: int) -> list[int]:

@@ -164,8 +164,8 @@ def export(
     made = BUNDLED if bundle else FORMATS[plan.format]
     if plan.precision not in PRECISIONS:
         raise UsageError(f"--precision {plan.precision}: unknown", f"choose one of {', '.join(PRECISIONS)}")
-    plan.engine.check(plan.format)
-    if plan.out and not bundle:
+    plan.engine.check(plan.format, plan.out, plan.force)
+    if plan.out:
         check_place(plan.out, made.suffix, force=plan.force)
     tell(f"reading {plan.weights}")
     source = open_source(plan.weights)
@@ -200,7 +200,7 @@ def export(
         sidecar_of(draft).write_text(proven.to_json(), encoding="utf-8")
         target = place if proof.holds else failed_name(place)
         if bundle:
-            files = [write_carried(draft, proven, target, images)]
+            files = [write_carried(draft, proven, plan.engine, images, failed=not proof.holds)]
         else:
             clear(target)
             files = move(draft, target)

@@ -135,7 +135,7 @@ def require_machine(options: BuildOptions) -> tuple[ModuleType, GpuFacts | None]
         trt, gpu = import_tensorrt(), _facts(options)
     except MissingError as error:
         raise MissingError(error.message, f"{error.hint}; {CARRY}") from error
-    _check_workspace(options.workspace_mb, gpu)
+    check_workspace(options.workspace_mb, gpu)
     return trt, gpu
 
 
@@ -164,7 +164,16 @@ def _facts(options: BuildOptions) -> GpuFacts | None:
     return cuda.facts
 
 
-def _check_workspace(workspace_mb: int | None, gpu: GpuFacts | None) -> None:
+def check_workspace(workspace_mb: int | None, gpu: GpuFacts | None) -> None:
+    """Refuse what no layer can have.
+
+    Args:
+        workspace_mb: What a layer may use for itself; None for all.
+        gpu: Whose memory it is; None where that is not known.
+
+    Raises:
+        UsageError: It is less than 1 MB, or more than the GPU has.
+    """
     most = gpu.memory_mb if gpu else float("inf")
     if workspace_mb is not None and not 1 <= workspace_mb <= most:
         limits = f"1 to {most:.0f} MB, the memory of {gpu.name}" if gpu else "at least 1 MB"

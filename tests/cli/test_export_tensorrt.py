@@ -85,7 +85,9 @@ def test_without_tensorrt_it_says_so_at_once_and_names_the_bundle(
 
 
 def test_a_bundle_is_written_without_tensorrt(run: Run, without: None, trained: Path):
-    done = export(run, trained, "--bundle", "carry", "--precision", "fp16", "--max-ap-drop", 100)
+    done = export(
+        run, trained, "--bundle", "carry", "--precision", "fp16", "--max-ap-drop", 100, "--workspace", 7
+    )
     assert done.code == 0, done.err
     assert {p.name for p in Path("carry").iterdir()} == {
         "README.txt",
@@ -99,6 +101,8 @@ def test_a_bundle_is_written_without_tensorrt(run: Run, without: None, trained: 
     assert "python build.py" in done.err.splitlines()[-1]
     artefact = read_sidecar(Path("carry", "dfine-n-fp16.onnx"))
     assert artefact is not None and artefact.runtime["proof"]["images"] == 3
+    assert artefact.runtime["workspace_mb"] == 7
+    assert "--memPoolSize=workspace:7M" in Path("carry", "trtexec.sh").read_text()
     with np.load("carry/sample.npz") as sample:
         assert sample["input.orig_target_sizes"].tolist() == [[64, 64]]
         assert sample["input.images"].std() > 0
@@ -110,6 +114,12 @@ def test_a_bundle_is_written_without_tensorrt(run: Run, without: None, trained: 
         (("--format", "onnx", "--bundle", "carry"), "--bundle goes with --format tensorrt only"),
         (("--workspace", 64, "--format", "openvino"), "--workspace goes with --format tensorrt only"),
         (("--workspace", 0), "workspace of 0 MB: must be 1 to 15360 MB"),
+        (("--workspace", 0, "--bundle", "carry"), "workspace of 0 MB: must be at least 1 MB"),
+        (("--format", "onnx", "--device", "cuda"), "--device goes with --format tensorrt only"),
+        (("--bundle", "carry", "--out", "x.engine"), "--out does not go with --bundle"),
+        (("--bundle", "carry", "--device", "cuda:3"), "--device does not go with --bundle"),
+        (("--bundle", "carry", "--force"), "--force does not go with --bundle"),
+        (("--bundle", "other"), "other.failed: is there already and not empty"),
         (("--device", "cpu"), "TensorRT runs on a GPU of NVIDIA only"),
         (("--out", "model.onnx"), "must end with .engine"),
         (("--bundle", "full"), "full: is there already and not empty"),
@@ -118,6 +128,8 @@ def test_a_bundle_is_written_without_tensorrt(run: Run, without: None, trained: 
 def test_what_makes_no_sense_is_refused(
     run: Run, machine: World, trained: Path, words: tuple[object, ...], message: str
 ):
+    Path("other.failed").mkdir()
+    Path("other.failed", "notes.txt").touch()
     Path("full").mkdir()
     Path("full", "notes.txt").touch()
     done = export(run, trained, *words)

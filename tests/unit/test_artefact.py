@@ -77,4 +77,4 @@ def test_what_can_be_read_is_what_can_be_written() -> None:
     from dfine_cli.data.classes import Remap
     from dfine_cli.export import precision
 
-    assert RULES == get_args(Remap) and set(PRECISIONS) == set(precision.PRECISIONS)
+    assert get_args(Remap) == RULES and set(PRECISIONS) == set(precision.PRECISIONS)

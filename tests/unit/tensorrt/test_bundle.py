@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import shlex
 import subprocess
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 
 import dfine_cli
-from dfine_cli.artefact import read_sidecar
+from dfine_cli.artefact import read_sidecar, sidecar_of
 from dfine_cli.errors import DfineError, UsageError
-from dfine_cli.export.bundle import CARRIED, COMMANDS, SCRIPT, trtexec_script, write_bundle
+from dfine_cli.export.bundle import CARRIED, COMMANDS, SCRIPT, is_untouched, trtexec_script, write_bundle
+from dfine_cli.export.engine_format import EnginePlan, write_carried
+from dfine_cli.export.proof_images import ProofImages
 from tests.unit.tensorrt import graphs
 from tests.unit.tensorrt.conftest import VERSIONS
 
@@ -170,6 +173,27 @@ def test_the_script_tells_failures_in_two_lines(run):
     assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["error", "hint"]
     done = run("--workspace", "0")
     assert (done.returncode, "workspace of 0 MB" in done.stderr) == (2, True)
+
+
+def test_the_script_builds_with_the_workspace_of_the_export(run, bundle):
+    described = sidecar_of(bundle / "model.onnx")
+    known = json.loads(described.read_text())
+    described.write_text(json.dumps({**known, "runtime": {"workspace_mb": 7}}))
+    assert run("--no-check").returncode == 0
+    assert read_sidecar(bundle / "model.engine").runtime["workspace_mb"] == 7
+
+
+def test_a_failed_bundle_gives_way_to_the_next_if_nothing_was_added(onnx_file, bundle, tmp_path):
+    artefact, plan = read_sidecar(onnx_file), EnginePlan(bundle=tmp_path / "new")
+    pictures = ProofImages(None, "drawn", 8)
+    for _ in range(2):
+        failed = write_carried(onnx_file, artefact, plan, pictures, failed=True)
+        assert failed.name == "new.failed" and is_untouched(failed)
+        plan.check("tensorrt", None, False)
+    write_carried(onnx_file, artefact, plan, pictures, failed=False)
+    assert not failed.exists() and is_untouched(plan.bundle)
+    (bundle / "model.engine").touch()
+    assert not is_untouched(bundle)
 
 
 def test_the_commands_are_a_script_with_the_shapes_of_the_profile(bundle):

@@ -145,16 +145,16 @@ def command(
         exported = export(
             plan,
             say,
-            lambda done, total: status.update(f"comparing: {done}/{total} images"),
+            lambda who, done, total: status.update(f"{who}: {done}/{total} images"),
             lambda phase, share: status.update(f"{phase}: {share:.0%}"),
         )
     finally:
         status.close()
+    if not as_json:
+        _print(exported)  # also what failed, to see by how much
+    exported.proof.require(exported.file)
     if as_json:
         print_json(_to_json(exported))
-    else:
-        _print(exported)
-    exported.proof.require(exported.file)
     print_next(_next(exported.file, bundle))
 
 
@@ -201,6 +201,10 @@ def _print(exported: "Exported") -> None:
         ("largest box difference", f"{found.box_px:.4f} px"),
         ("largest score difference", f"{found.score:.6f}"),
         ("detections found again", f"{found.compared - found.missed} of {found.compared}"),
+    ]
+    rows += [
+        (f"in passes of {count} images", f"{same.compared - same.missed} of {same.compared} as one by one")
+        for count, same in proof.batches.items()
     ]
     if proof.ap is not None and proof.ap_artefact is not None and proof.drop is not None:
         rows += [

@@ -15,7 +15,7 @@ from dfine_cli.backends.detector import OpenOptions, open_detector
 from dfine_cli.backends.torch_backend import with_options
 from dfine_cli.data.layout import SplitFiles
 from dfine_cli.errors import UsageError
-from dfine_cli.evaluation.predict import Progress
+from dfine_cli.export.agreement import limits_of
 from dfine_cli.export.build_progress import OnStep as OnBuild
 from dfine_cli.export.engine_format import EnginePlan, write_carried, write_engine
 from dfine_cli.export.onnx import build_graph, describe, write_onnx
@@ -26,7 +26,7 @@ from dfine_cli.export.proof_images import ProofImages, calibration_files, choose
 from dfine_cli.export.quantise import MOST_IMAGES, CalibrationImages
 from dfine_cli.export.source import Source, open_source
 from dfine_cli.export.spec import ONE_IMAGE, GraphSpec, Sampling
-from dfine_cli.export.verify import Proof, prove
+from dfine_cli.export.verify import OnImages, Proof, prove
 from dfine_cli.model.dfine import check_input_size
 from dfine_cli.types import Size
 
@@ -143,7 +143,7 @@ BUNDLED = Format(".onnx", _GPU, _write_onnx)
 def export(
     plan: Plan,
     on_step: OnStep | None = None,
-    on_progress: Progress | None = None,
+    on_images: OnImages | None = None,
     on_build: OnBuild | None = None,
 ) -> Exported:
     """Export and prove; the caller decides with ``Proof.require`` what a failed proof means.
@@ -151,7 +151,7 @@ def export(
     Args:
         plan: What and how.
         on_step: Told what is done next.
-        on_progress: Told of the images of the proof.
+        on_images: Told of the images of the proof.
         on_build: Told how far TensorRT is.
 
     Raises:
@@ -193,8 +193,10 @@ def export(
             with_options(source.detector, OpenOptions(input_size=spec.input_size)),
             open_detector(draft, made.device or plan.engine.device),
             images,
+            limits=limits_of(plan.precision, on_gpu=made.device is None),
             max_drop=plan.max_drop,
-            on_progress=on_progress,
+            batch=plan.batch,
+            on_images=on_images,
         )
         proven = dataclasses.replace(artefact, runtime={**artefact.runtime, "proof": proof.to_json()})
         sidecar_of(draft).write_text(proven.to_json(), encoding="utf-8")

@@ -86,6 +86,8 @@ def test_a_failed_proof_has_its_exit_code_and_its_name(
     assert err.splitlines()[-2].startswith("error: the exported file does not say what the checkpoint says")
     assert "new/model.failed.onnx" in err.splitlines()[-1]
     assert names_in("new") == ["model.failed.onnx", "model.failed.onnx.json"]
+    code, out, err = run("export", trained / "toy", "--format", "tensorrt", "--bundle", "b", "--json")
+    assert (code, out) == (4, "") and "it is kept as b.failed" in err and names_in(".") == ["b.failed", "new"]
 
 
 def names_in(folder: str) -> list[str]:

@@ -77,7 +77,7 @@ def load_results(source: Path, truth: "Truth", detect: "Callable[[Path], Scored]
 
     if source.suffix == ".json":
         return read_checked(source, truth)
-    return to_columns(detect(source).results)
+    return to_columns(detect(source).known_results)
 
 
 def check_report(report: Path | None) -> None:

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfine_cli.data.images import ImageError, image_size
-from dfine_cli.errors import DfineError, UsageError
+from dfine_cli.errors import UsageError
 from dfine_cli.visualize.fiftyone_labels import Findings
 from dfine_cli.visualize.fiftyone_views import TRUTH, WORST, save_views, set_colours
-from dfine_cli.visualize.source import Shown
+from dfine_cli.visualize.source import Shown, require_readable
 
 MARK = "dfine"
 """Key in the ``info`` of datasets that are ours."""
@@ -122,10 +122,7 @@ def put_model(
         DfineError: None of the images can be read.
     """
     places, sizes = _find_images(shown)
-    if not places:
-        raise DfineError(
-            f"none of the {len(shown.names)} images can be read", "say with --images where they are"
-        )
+    require_readable(len(places), len(shown.names))
     findings = Findings(fiftyone, shown, threshold, sizes)
     ids = _put_images(fiftyone, dataset, shown, places, sizes)
     mark = _read_mark(dataset)

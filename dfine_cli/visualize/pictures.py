@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dfine_cli.errors import DfineError, UsageError
 from dfine_cli.visualize.draw import Picture, draw_boxes
 from dfine_cli.visualize.outcomes import to_corners
-from dfine_cli.visualize.source import Shown
+from dfine_cli.visualize.source import Shown, require_readable
 from dfine_cli.whole_file import write_whole
 
 WRITTEN = (".jpg", ".jpeg", ".png")
@@ -38,7 +38,7 @@ def write_pictures(
 
     Raises:
         UsageError: A picture would take the place of its image, or ``out`` is one file for several images.
-        DfineError: A file cannot be written.
+        DfineError: A file cannot be written, or no image can be read.
     """
     found, truth = shown.matching.detections, shown.matching.truth
     labels, names = shown.drawn_as()
@@ -62,7 +62,25 @@ def write_pictures(
             written.append(target)
         if on_progress:
             on_progress(image + 1, len(shown.names))
+    require_readable(len(written), len(shown.names))
     return written, len(shown.names) - len(written)
+
+
+def check_picture(path: Path, source: str, overwrite: bool) -> None:
+    """Refuse a file for the picture of a single image before anything is computed.
+
+    Args:
+        path: Where it is to go.
+        source: The image.
+        overwrite: Whether a file that is there may be replaced.
+
+    Raises:
+        UsageError: It is there already, or is the image.
+    """
+    if path.exists() and Path(source).exists() and path.samefile(source):
+        raise UsageError(f"{path}: is the image itself", "choose another file with --out")
+    if path.exists() and not overwrite:
+        raise UsageError(f"--out {path}: is there already", "choose another file, or replace it with --force")
 
 
 def picture_name(name: str) -> str:

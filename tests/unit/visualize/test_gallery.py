@@ -72,6 +72,9 @@ def test_unreadable_images_are_counted(shown, tmp_path):
     written, unread = write_pictures(shown, tmp_path / "out", 0.5)
     assert [p.name for p in written] == ["2.png"] and unread == 1
     assert write_gallery(shown, tmp_path / "gallery", "r", 0.5)[1] == 1
+    (tmp_path / "2.png").unlink()
+    with pytest.raises(DfineError, match="none of the 2 images can be read"):
+        write_pictures(shown, tmp_path / "out", 0.5)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +157,35 @@ def test_a_new_gallery_replaces_the_old_one(shown, tmp_path):
     (out / "mine.txt").write_text("kept")
     write_gallery(shown, out, "b", 0.5)
     assert len(list((out / "pictures").iterdir())) == 2 and (out / "mine.txt").is_file()
+    assert sorted(p.name for p in out.iterdir()) == ["index.html", "mine.txt", "pictures"]
+
+
+def test_an_old_gallery_stays_until_the_new_one_is_complete(shown, tmp_path):
+    out = tmp_path / "out"
+    write_gallery(shown, out, "a", 0.5)
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(KeyboardInterrupt):
+        write_gallery(shown, out, "b", 0.5, stop)
+    for name in ("1.png", "2.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    with pytest.raises(DfineError, match="none of the 2 images can be read"):
+        write_gallery(shown, out, "b", 0.5)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("foreign", [("index.html", "pictures/a.jpg"), ("pictures/a.jpg",), ("index.html",)])
+def test_pages_and_pictures_of_others_are_not_replaced(shown, tmp_path, foreign):
+    out = tmp_path / "out"
+    for name in foreign:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("theirs")
+    with pytest.raises(UsageError, match="not from a gallery of dfine"):
+        write_gallery(shown, out, "a", 0.5)
+    assert sorted(p for p in out.rglob("*") if p.is_file()) == sorted(out / name for name in foreign)
 
 
 def test_a_gallery_that_cannot_be_written(shown, tmp_path):

@@ -86,8 +86,15 @@ def stored(folder: Path) -> dict[str, object] | None:
 def test_a_results_file_is_explained(run: Run, dataset: Path, good: Path) -> None:
     code, out, err = run("eval", "--predictions", good, dataset)
     assert code == 0, err
-    for title in ("COCO metrics", "Operating point", "Where AP is lost", "Classes", "Calibration"):
-        assert title in out
+    for title in (
+        "COCO metrics",
+        "Operating point",
+        "Where AP is lost",
+        "Classes",
+        "Confusion",
+        "Calibration",
+    ):
+        assert f"\n{title}" in out
     assert "0.8" in out and "background" in out
 
 

@@ -191,6 +191,8 @@ def place_of(request: Request) -> "SplitFiles | Path":
             )
         is_picture = place.suffix.lower() in PICTURES
         if is_picture or (place.is_dir() and not _is_dataset(place)):
+            if request.images is not None:
+                raise UsageError(f"--images {request.images}: {place} is what is shown", "leave --images out")
             return place
     return find_data(place or request.source, request.split, request.images)
 

@@ -80,12 +80,30 @@ def test_no_image_that_can_be_read_is_no_success(run: Run, good: Path, dataset: 
         (["RUN", "--out", "boxes.png"], "is one file"),
         (["RUN", "--out", "mk.py/x"], "mk.py is a file"),
         (["RUN", "--to", "html", "--out", "mk.py"], "mk.py: is a file"),
+        (["RUN", "pictures", "--images", "empty"], "--images empty: pictures is what is shown"),
+        *(
+            (["GOOD", "empty", "--to", "images", *option], f"{option[0]} has no use for --to images")
+            for option in (
+                ["--frames", "5"],
+                ["--seconds", "2"],
+                ["--object", "3"],
+                ["--port", "99"],
+                ["--remote"],
+                ["--dataset", "foo"],
+                ["--no-app"],
+            )
+        ),
+        (["GOOD", "empty", "--to", "html", "--force"], "--force has no use for --to html"),
+        (["RUN", "a.mp4", "--to", "video", "--split", "val"], "--split has no use for --to video"),
+        (["GOOD", "empty", "--device", "cpu"], "--device is for a model"),
+        (["GOOD", "empty", "--to", "fiftyone", "--no-app", "--port", "99"], "--port is for the App"),
     ],
 )
 def test_wrong_words(
     run: Run, good: Path, run_folder: Path, tmp_path: Path, words: list[str], message: str
 ) -> None:
     (tmp_path / "empty").mkdir()
+    (tmp_path / "pictures").mkdir()
     (tmp_path / "mk.py").write_text("pass")
     outcome = run("visualize", *({"GOOD": good, "RUN": run_folder}.get(word, word) for word in words))
     assert outcome.code == 2 and message in outcome.err and "hint:" in outcome.err

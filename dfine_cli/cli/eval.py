@@ -125,10 +125,10 @@ def command(
     scored = None if weights is None else detect(weights)  # which looks closer at the data than what follows
     truth = _read_truth(files.json)
     other = load_results(compare, truth, detect) if compare else None
-    if scored is None or target is None:
-        results, extra = read_checked(source, truth), {"predictions": str(predictions)}
-    else:
+    if scored is not None and target is not None:
         results, extra = to_columns(scored.known_results), _write_found(scored, target, str(model))
+    else:
+        results, extra = read_checked(source, truth), {"predictions": str(predictions)}
     subject = Subject(_name(source), files.json, _name(compare) if compare else "")
     explained, written = explain_results(
         subject, truth, files, results, other=other, max_dets=max_dets, report=report

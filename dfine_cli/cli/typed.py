@@ -23,5 +23,5 @@ def refuse_typed(context: typer.Context, names: Iterable[str], why: str, hint: s
     for option in context.command.params:
         source = context.get_parameter_source(option.name or "")
         if option.name in useless and source is not None and source.name == "COMMANDLINE":
-            off = context.params[option.name] is False and option.secondary_opts
-            raise UsageError(f"{(off or option.opts)[0]} {why}", hint)
+            off = option.secondary_opts if context.params[option.name or ""] is False else []
+            raise UsageError(f"{[*off, *option.opts][0]} {why}", hint)

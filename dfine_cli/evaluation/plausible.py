@@ -53,7 +53,7 @@ def check_values(results: Results, truth: Truth) -> None:
         )
     if not len(results.scores) or not len(truth.images):
         return
-    as_corners = (results.boxes_xywh[:, 2:] >= results.boxes_xywh[:, :2]).all(1)
+    as_corners: NDArray[np.bool_] = np.all(results.boxes_xywh[:, 2:] >= results.boxes_xywh[:, :2], axis=1)
     if as_corners.mean() >= _ALL:
         boxes, images = _best(results.where(as_corners), truth)
         corners = np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), 1)
@@ -62,7 +62,7 @@ def check_values(results: Results, truth: Truth) -> None:
                 "the boxes are [x1, y1, x2, y2], not [x, y, width, height]: read so they lie on the objects",
                 "subtract x1 and y1 from x2 and y2 before you write them",
             )
-    as_shares = (np.abs(results.boxes_xywh) <= 2).all(1)
+    as_shares: NDArray[np.bool_] = np.all(np.abs(results.boxes_xywh) <= 2, axis=1)
     if as_shares.mean() >= _ALL and (truth.sizes > 0).all():
         boxes, images = _best(results.where(as_shares), truth)
         scale = np.tile(truth.sizes[images][:, ::-1], 2)

@@ -114,7 +114,9 @@ def mark_outcomes(
     objects = np.flatnonzero((truth.images == image) & ~truth.crowd)
     objects = objects[~np.isin(objects, matching.found[rows[right[rows]]])]
     rows = rows[np.argsort(right[rows], kind="stable")]  # wrong ones on top
-    kinds, colours, captions = list(KINDS), [], []
+    kinds = list(KINDS)
+    colours: list[Colour] = []
+    captions: list[str] = []
     for n in rows.tolist():
         caption = f"{truth.names[found.classes[n]]} {found.scores[n]:.2f}"
         if counted[n] and not right[n]:

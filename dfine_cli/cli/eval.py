@@ -1,7 +1,7 @@
 """``dfine eval``: the COCO numbers of a checkpoint, an exported file or a results file, on a dataset."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ import typer
 from dfine_cli.cli.console import StatusLine, print_next, say
 from dfine_cli.cli.downloads import local_weights
 from dfine_cli.cli.options import ClassesOption, InputSizeOption, JsonOption, check_place, to_open_options
+from dfine_cli.cli.typed import refuse_typed
 from dfine_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
     from dfine_cli.data.layout import SplitFiles
     from dfine_cli.evaluation.score import Scored
     from dfine_cli.evaluation.truth import Truth
+
+
+OF_MODELS = ("batch", "workers", "device", "input_size", "classes")
+"""Parameters that only a model gives a meaning."""
+USUAL_MAX_DETS = 100
+"""Detections of a class that count on an image, as in COCO's numbers."""
 
 
 class Split(str, Enum):
@@ -30,6 +37,7 @@ class Split(str, Enum):
 
 
 def command(
+    context: typer.Context,
     model: Annotated[
         Path | None,
         typer.Argument(
@@ -61,7 +69,9 @@ def command(
         Path | None,
         typer.Option(metavar="PNG", help="Draw some of the images with ground truth and predictions."),
     ] = None,
-    max_dets: Annotated[int, typer.Option(min=1, help="Detections of a class that count on an image.")] = 100,
+    max_dets: Annotated[
+        int, typer.Option(min=1, help="Detections of a class that count on an image.")
+    ] = USUAL_MAX_DETS,
     compare: Annotated[
         Path | None,
         typer.Option(metavar="OTHER", help="Compare with this checkpoint, run folder or results file."),
@@ -84,59 +94,52 @@ def command(
     Without DATA a run is scored on its own validation set. Predictions keep the category ids of the dataset.
     """
     check_words(model, data, predictions, {"--out": out, "--sheet": sheet, "--store-threshold": store})
+    if predictions is not None and (compare is None or compare.suffix == ".json"):
+        refuse_typed(context, OF_MODELS, "is for a model", "there is none to be run: leave it out")
+    if compare is not None and not compare.exists():
+        raise UsageError(
+            f"--compare {compare}: no such file or folder", "give a results file or a run folder"
+        )
     check_places({"--out": out, "--sheet": sheet, "--report": report})
-    from dfine_cli.backends.detector import EXPORTED, find_weights
-    from dfine_cli.cli.explain import (
-        check_report,
-        explain_results,
-        load_results,
-        show_explained,
-        store_point,
-    )
+    from dfine_cli.backends.detector import find_weights
+    from dfine_cli.cli.explain import check_report, explain_results, load_results, show_explained, store_point
     from dfine_cli.evaluation.analysis_report import Subject
     from dfine_cli.evaluation.plausible import read_checked
-    from dfine_cli.evaluation.predict import write_results
     from dfine_cli.evaluation.results import to_columns
+    from dfine_cli.visualize.report_files import report_paths
 
     source = predictions or model
     if source is None:
         raise UsageError("give a checkpoint, an exported file or a run folder", "dfine eval runs/NAME DATA")
     check_report(report)
-    if compare is not None and not compare.exists():
-        raise UsageError(
-            f"--compare {compare}: no such file or folder", "give a results file or a run folder"
-        )
     files = find_data(data or model, split, images)
     weights = None if predictions else find_weights(local_weights(str(source)))
-    if store and weights is not None and weights.suffix.lower() in EXPORTED:
-        raise UsageError(
-            f"--store-threshold: {weights} has the threshold of its checkpoint",
-            "store it in the checkpoint, and export that again",
-        )
+    target = out or (_beside(weights, split) if weights else None)
+    read = {"the annotations": files.json, "the results": predictions, "the weights": weights}
+    if out is not None or target is None or not _is_in_run(target):  # a run keeps its last predictions
+        read["what it is compared with"] = compare
+    check_overwrites({"--out": [target], "--sheet": [sheet], "--report": report_paths(report)}, read)
+    _check_store(store, weights, max_dets)
     options = to_open_options(device, input_size, classes)
     detect = partial(_detect, files=files, options=options, batch=batch, workers=workers)
     scored = None if weights is None else detect(weights)  # which looks closer at the data than what follows
     truth = _read_truth(files.json)
     other = load_results(compare, truth, detect) if compare else None
-    extra: dict[str, Any] = {"predictions": str(predictions)}
-    if weights is None or scored is None:
-        results = read_checked(source, truth)
+    if scored is not None and target is not None:
+        results, extra = to_columns(scored.known_results), _write_found(scored, target, str(model))
     else:
-        results, out = to_columns(scored.known_results), out or _beside(weights, split)
-        write_results(out, scored.results)
-        for warning in scored.warnings:
-            say(f"warning: {warning}")
-        extra = {"images_per_s": round(scored.images_per_s, 2), "predictions": str(out), "model": str(model)}
-        if sheet is not None:
-            from dfine_cli.visualize.sheet import sheet_of
-
-            sheet_of(scored.dataset, scored.detections, scored.names, sheet)
-            extra["sheet"] = str(sheet)
+        results, extra = read_checked(source, truth), {"predictions": str(predictions)}
     subject = Subject(_name(source), files.json, _name(compare) if compare else "")
     explained, written = explain_results(
         subject, truth, files, results, other=other, max_dets=max_dets, report=report
     )
-    own = weights is not None and data is None and split is Split.VAL
+    if scored is not None and sheet is not None:
+        from dfine_cli.visualize.sheet import sheet_of
+
+        threshold = explained.analysis.threshold
+        sheet_of(scored.dataset, scored.detections, scored.names, sheet, threshold=threshold)
+        extra["sheet"] = str(sheet)
+    own = data is None and split is Split.VAL and max_dets == USUAL_MAX_DETS
     if weights is not None and scored is not None and (own if store is None else store):
         place = store_point(weights, explained, files, scored.names)
         extra |= {"threshold_stored_in": place} if place else {}
@@ -147,6 +150,19 @@ def command(
         print_next(
             shlex.join(["dfine", "eval", str(model), *([str(data)] if data else []), "--sheet", "sheet.png"])
         )
+
+
+def _write_found(scored: "Scored", target: Path, model: str) -> dict[str, Any]:
+    """Write what a model has found, and give what is said about it.
+
+    Classes that the data does not have are left out, or the file could not be read again for this data.
+    """
+    from dfine_cli.evaluation.predict import write_results
+
+    write_results(target, scored.known_results)
+    for warning in scored.warnings:
+        say(f"warning: {warning}")
+    return {"images_per_s": round(scored.images_per_s, 2), "predictions": str(target), "model": model}
 
 
 def _read_truth(file: Path) -> "Truth":
@@ -226,6 +242,45 @@ def check_places(places: Mapping[str, Path | None]) -> None:
         raise UsageError(f"--sheet {sheet}: must be a PNG file", f"for example {sheet.with_suffix('.png')}")
 
 
+def _check_store(store: bool | None, weights: Path | None, max_dets: int) -> None:
+    """Refuse to store a threshold where none can be.
+
+    Raises:
+        UsageError: The weights are an exported file, or it would be the threshold of other numbers than COCO's.
+    """
+    from dfine_cli.backends.detector import EXPORTED
+
+    if store and weights is not None and weights.suffix.lower() in EXPORTED:
+        raise UsageError(
+            f"--store-threshold: {weights} has the threshold of its checkpoint",
+            "store it in the checkpoint, and export that again",
+        )
+    if store and max_dets != USUAL_MAX_DETS:
+        raise UsageError(
+            f"--store-threshold: the best threshold of {max_dets} detections is not that of {USUAL_MAX_DETS}",
+            "leave --max-dets out",
+        )
+
+
+def check_overwrites(written: Mapping[str, Sequence[Path | None]], read: Mapping[str, Path | None]) -> None:
+    """Refuse to write over what is read.
+
+    Args:
+        written: Files by the option that says where they go.
+        read: Files by what they are.
+
+    Raises:
+        UsageError: Two of them are the same file.
+    """
+    for option, targets in written.items():
+        for target in targets:
+            for what, file in read.items():
+                if target and file and target.exists() and file.exists() and target.samefile(file):
+                    raise UsageError(
+                        f"{target}: would be written over {what}", f"choose another place with {option}"
+                    )
+
+
 def _name(source: Path) -> str:
     """What a run folder, checkpoint or results file is called in a report."""
     return source.absolute().name
@@ -276,11 +331,14 @@ def _beside(weights: Path, split: Split) -> Path:
     from dfine_cli.backends.detector import EXPORTED
     from dfine_cli.zoo.cache import home
 
-    own_name = f"{weights.stem}_{split.value}.json"
+    own_name = f"{weights.stem}_{split.value}.json"  # others lie side by side, and val.json is a usual name
     if home() in weights.parents:
         return Path(own_name)
-    if weights.suffix.lower() in EXPORTED:  # which lie side by side
-        return weights.with_name(own_name)
-    run = weights.parent.parent
-    folder = run / "predictions" if (run / "recipe.yaml").is_file() else weights.parent
-    return folder / f"{split.value}.json"
+    of_run = weights.parent.parent / "predictions" / f"{split.value}.json"
+    exported = weights.suffix.lower() in EXPORTED
+    return of_run if _is_in_run(of_run) and not exported else weights.with_name(own_name)
+
+
+def _is_in_run(predictions: Path) -> bool:
+    """Whether a place of predictions is in the folder of a run."""
+    return predictions.parent.name == "predictions" and (predictions.parents[1] / "recipe.yaml").is_file()

@@ -14,8 +14,19 @@ if TYPE_CHECKING:
     from dfine_cli.evaluation.score import Scored
     from dfine_cli.evaluation.truth import Truth
 
-_TABLES = ("metrics", "operating", "errors", "classes", "label_errors", "comparison", "changed")
+_TABLES = (
+    "metrics",
+    "operating",
+    "errors",
+    "classes",
+    "confusions",
+    "label_errors",
+    "comparison",
+    "changed",
+)
 """Tables that are printed, in this order; a report has all."""
+_MOST = {"confusions": 10}
+"""Rows of tables of which a terminal shows fewer than a report."""
 
 
 def explain_results(
@@ -58,7 +69,7 @@ def show_explained(subject: "Subject", explained: "Explained", extra: dict[str, 
     for name in _TABLES:
         if name in shown:
             print_out(f"\n{shown[name].title}: {shown[name].note}")
-            print_table(shown[name].rows, shown[name].header)
+            print_table(shown[name].rows[: _MOST.get(name)], shown[name].header)
     print_out(f"\n{shown['calibration'].title}: {shown['calibration'].note}")
     for note in analysis.notes:
         say(f"note: {note}")
@@ -77,7 +88,7 @@ def load_results(source: Path, truth: "Truth", detect: "Callable[[Path], Scored]
 
     if source.suffix == ".json":
         return read_checked(source, truth)
-    return to_columns(detect(source).results)
+    return to_columns(detect(source).known_results)
 
 
 def check_report(report: Path | None) -> None:

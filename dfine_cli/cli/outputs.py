@@ -88,17 +88,15 @@ class Made:
 
 def make_images(request: Request) -> Made:
     """One picture per image."""
-    from dfine_cli.visualize.pictures import WRITTEN, write_pictures
+    from dfine_cli.visualize.pictures import WRITTEN, check_picture, write_pictures
     from dfine_cli.visualize.source import PICTURES, class_thresholds
 
     out = request.out or Path("pictures")
     check_place("--out", out)
-    if (
-        out.suffix.lower() in WRITTEN
-        and Path(request.data or "").suffix.lower() not in PICTURES
-        and not out.is_dir()
-    ):
-        raise UsageError(f"--out {out}: is one file, for many images", "give a folder")
+    if out.suffix.lower() in WRITTEN and not out.is_dir():
+        if Path(request.data or "").suffix.lower() not in PICTURES:
+            raise UsageError(f"--out {out}: is one file, for many images", "give a folder")
+        check_picture(out, request.data or "", request.force)
     with counted("images") as report:
         shown, threshold, reason = show(request, report)
         least = class_thresholds(shown, threshold) if request.by_class else threshold
@@ -109,9 +107,10 @@ def make_images(request: Request) -> Made:
 
 def make_html(request: Request) -> Made:
     """A page that filters images and boxes."""
-    from dfine_cli.visualize.gallery import write_gallery
+    from dfine_cli.visualize.gallery import check_gallery, write_gallery
 
     out = folder_for(request, "pictures")
+    check_gallery(out)
     with counted("images") as report:
         shown, threshold, reason = show(request, report)
         page, unread = write_gallery(shown, out, request.source.absolute().name, threshold, report)
@@ -192,6 +191,8 @@ def place_of(request: Request) -> "SplitFiles | Path":
             )
         is_picture = place.suffix.lower() in PICTURES
         if is_picture or (place.is_dir() and not _is_dataset(place)):
+            if request.images is not None:
+                raise UsageError(f"--images {request.images}: {place} is what is shown", "leave --images out")
             return place
     return find_data(place or request.source, request.split, request.images)
 

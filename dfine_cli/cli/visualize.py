@@ -9,11 +9,12 @@ import typer
 
 from dfine_cli.cli.console import print_json, print_out, say
 from dfine_cli.cli.downloads import local_weights
-from dfine_cli.cli.eval import Split
+from dfine_cli.cli.eval import OF_MODELS, Split
 from dfine_cli.cli.fdr import make_fdr
 from dfine_cli.cli.fiftyone import make_fiftyone
 from dfine_cli.cli.options import ClassesOption, ForceOption, InputSizeOption, JsonOption, to_open_options
 from dfine_cli.cli.outputs import AppOptions, Made, Request, make_html, make_images
+from dfine_cli.cli.typed import refuse_typed
 from dfine_cli.cli.video import make_video
 from dfine_cli.errors import UsageError
 
@@ -38,9 +39,26 @@ OUTPUTS: dict[Target, Callable[[Request], Made]] = {
 """What makes each of them."""
 BY_CLASS = (Target.IMAGES, Target.VIDEO)
 """Those that may have a threshold for each class."""
+OF_DATA = (Target.IMAGES, Target.HTML, Target.FDR, Target.FIFTYONE)
+USES: dict[str, tuple[Target, ...]] = {
+    "split": OF_DATA,
+    "images": OF_DATA,
+    "batch": (Target.IMAGES, Target.HTML, Target.VIDEO, Target.FIFTYONE),
+    "workers": (Target.IMAGES, Target.HTML, Target.FIFTYONE),
+    "frames": (Target.VIDEO,),
+    "seconds": (Target.VIDEO,),
+    "number": (Target.FDR,),
+    "force": (Target.IMAGES, Target.VIDEO),
+    "dataset": (Target.FIFTYONE,),
+    "port": (Target.FIFTYONE,),
+    "remote": (Target.FIFTYONE,),
+    "app": (Target.FIFTYONE,),
+}
+"""Parameters that not every output has a use for, and those that have."""
 
 
 def command(
+    context: typer.Context,
     source: Annotated[
         str,
         typer.Argument(
@@ -116,6 +134,7 @@ def command(
             "--by-class goes with --to images and video, without --threshold",
             "leave one of them out; the page of --to html has a slider for all classes",
         )
+    _refuse_useless(context, to, is_results=Path(source).suffix == ".json", app=app)
     request = Request(
         source=local_weights(source),
         data=data,
@@ -144,3 +163,19 @@ def command(
         print_out(made.line)
     if made.follow is not None:
         made.follow(say if as_json else print_out)
+
+
+def _refuse_useless(context: typer.Context, to: Target, *, is_results: bool, app: bool) -> None:
+    """Refuse options that the output, the source or another option leaves without a use.
+
+    Raises:
+        UsageError: Naming the first one.
+    """
+    for name, targets in USES.items():
+        if to not in targets:
+            known = " and ".join(f"--to {target.value}" for target in targets)
+            refuse_typed(context, [name], f"has no use for --to {to.value}", f"it is for {known}")
+    if is_results:
+        refuse_typed(context, OF_MODELS, "is for a model, and results need none", "leave it out")
+    if not app:
+        refuse_typed(context, ("port", "remote"), "is for the App of FiftyOne", "leave --no-app out")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dfine_cli.evaluation.analysis import Analysis
 from dfine_cli.evaluation.calibration import BINS, MIN_SCORE
 from dfine_cli.evaluation.compare import FEWEST_IMAGES, Comparison, Difference
+from dfine_cli.evaluation.confusion import confused_pairs, most_confused
 from dfine_cli.evaluation.error_types import KINDS
 from dfine_cli.evaluation.report import CLASS_HEADER as COCO_HEADER
 from dfine_cli.evaluation.report import class_rows, markdown_table, metric_rows, number, or_none, to_json
@@ -49,6 +50,7 @@ def tables(analysis: Analysis, comparison: Comparison | None = None) -> dict[str
         "errors": _errors,
         "classes": _classes,
         "confusions": _confusions,
+        "matrix": _matrix,
         "calibration": _calibration,
         "label_errors": _label_errors,
         "images": _images,
@@ -174,15 +176,6 @@ def _classes(analysis: Analysis) -> Table:
     return Table("Classes", note, (*COCO_HEADER, "APs", "APm", "APl", *_POINT_HEADER), rows)
 
 
-def confused_pairs(matrix: NDArray[np.int64]) -> list[tuple[int, int, int]]:
-    """(class, taken for, count) of all confusions of two classes, background left out, most frequent first."""
-    between = matrix[:-1, :-1].copy()
-    np.fill_diagonal(between, 0)
-    rows, columns = np.nonzero(between)
-    order = np.argsort(-between[rows, columns], kind="stable")
-    return [(int(rows[i]), int(columns[i]), int(between[rows[i], columns[i]])) for i in order]
-
-
 def _confusions(analysis: Analysis) -> Table:
     names, matrix = analysis.matching.truth.names, analysis.confusion
     objects = matrix.sum(1)
@@ -196,6 +189,19 @@ def _confusions(analysis: Analysis) -> Table:
         f"{invented} detections on background. The most frequent confusions of two classes:"
     )
     return Table("Confusion", note, ("class", "taken for", "count", "of its objects"), rows)
+
+
+def _matrix(analysis: Analysis) -> Table:
+    names, chosen = (*analysis.matching.truth.names, "background"), most_confused(analysis.confusion)
+    counts = analysis.confusion[np.ix_(chosen, chosen)].tolist()
+    rows = [(names[k], *map(str, row)) for k, row in zip(chosen, counts, strict=True)]
+    part = (
+        f", the {len(chosen) - 1} most confused of {len(names) - 1} classes"
+        if len(chosen) < len(names)
+        else ""
+    )
+    note = f"Rows are the class of the object, columns that of the detection{part}."
+    return Table("Confusion matrix", note, ("", *(names[k] for k in chosen)), rows)
 
 
 def _calibration(analysis: Analysis) -> Table:

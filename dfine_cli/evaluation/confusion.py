@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from dfine_cli.evaluation.matching import IOUS, Matching, match_greedily
 
+MOST_CLASSES = 30
+"""Classes of a matrix that is shown; of more, those that are confused most."""
+
 
 def confusion_matrix(matching: Matching, threshold: float) -> NDArray[np.int64]:
     """Counts [K + 1, K + 1] at IoU 0.50: rows are the class of the object, columns that of the detection.
@@ -45,3 +48,23 @@ def confusion_matrix(matching: Matching, threshold: float) -> NDArray[np.int64]:
     np.add.at(matrix[-1], found.classes[wrong], 1)
     np.add.at(matrix[:, -1], truth.classes[open_objects], 1)
     return matrix
+
+
+def confused_pairs(matrix: NDArray[np.int64]) -> list[tuple[int, int, int]]:
+    """(class, taken for, count) of all confusions of two classes, background left out, most frequent first."""
+    between = matrix[:-1, :-1].copy()
+    np.fill_diagonal(between, 0)
+    rows, columns = np.nonzero(between)
+    order = np.argsort(-between[rows, columns], kind="stable")
+    return [(int(rows[i]), int(columns[i]), int(between[rows[i], columns[i]])) for i in order]
+
+
+def most_confused(matrix: NDArray[np.int64]) -> list[int]:
+    """Rows of a matrix that are shown: those of all classes, or of those that are confused most; background last."""
+    classes = len(matrix) - 1
+    chosen = list(range(classes))
+    if classes > MOST_CLASSES:
+        involved = [k for a, b, _ in confused_pairs(matrix) for k in (a, b)]
+        frequent = np.argsort(-matrix[:-1].sum(1), kind="stable").tolist()
+        chosen = sorted(list(dict.fromkeys([*involved, *frequent]))[:MOST_CLASSES])
+    return [*chosen, classes]

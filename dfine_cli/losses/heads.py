@@ -19,6 +19,7 @@ from dfine_cli.errors import DfineError
 from dfine_cli.losses.matcher import Costs, Objects, Pairs, gather_objects, match
 from dfine_cli.types import DenoisingOutput, LayerOutput, ModelOutput, Target
 
+
 class ClassPairs(NamedTuple):
     """Matched queries and classes of H stacked heads."""
 

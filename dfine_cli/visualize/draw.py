@@ -36,6 +36,10 @@ PALETTE: tuple[Colour, ...] = (
 """Colours of the first classes; ``class_colour`` goes on from there."""
 
 
+_DASH = 6
+"""Length of a dash and of the gap after it, in widths of the line."""
+
+
 @dataclass(frozen=True)
 class Style:
     """How boxes are drawn; sizes are in pixels, and None follows the size of the image."""
@@ -87,8 +91,18 @@ def draw_captioned(
     colours: Sequence[Colour],
     captions: Sequence[str],
     style: Style | None = None,
+    dashed: Sequence[bool] = (),
 ) -> Picture:
-    """A copy of ``image`` with boxes on it, the first on top; an empty caption draws no label."""
+    """A copy of ``image`` with boxes on it, the first on top; an empty caption draws no label.
+
+    Args:
+        image: [H, W, 3] RGB.
+        boxes_xyxy: [N, 4] in pixels of ``image``; parts outside are cut off.
+        colours: [N]
+        captions: [N]
+        style: Widths and sizes.
+        dashed: [N] whether the lines of a box are broken; empty if none are.
+    """
     style = style or Style()
     picture: Picture = np.array(image, order="C")
     height, width = picture.shape[:2]
@@ -96,9 +110,10 @@ def draw_captioned(
     line = style.line or 1 + round(side / 400)
     text = style.text or int(np.clip(7 + side / 80, 10, 48))
     corners = _pixels(boxes_xyxy, width, height)
-    for (x1, y1, x2, y2), colour in zip(corners[::-1].tolist(), colours[::-1], strict=True):
-        cv2.rectangle(picture, (x1, y1), (x2, y2), _darker(colour), line + 2)
-        cv2.rectangle(picture, (x1, y1), (x2, y2), colour, line)
+    for i in reversed(range(len(corners))):
+        dash = _DASH * line if any(dashed[i : i + 1]) else 0
+        _draw_box(picture, corners[i].tolist(), _darker(colours[i]), line + 2, dash)
+        _draw_box(picture, corners[i].tolist(), colours[i], line, dash)
     labelled = [i for i in range(min(len(corners), style.max_labels)) if captions[i]]
     masks = [text_mask(captions[i], text) for i in labelled]
     pad = max(2, text // 5)
@@ -141,6 +156,20 @@ def _pixels(boxes_xyxy: NDArray[np.floating], width: int, height: int) -> NDArra
     last = np.array((width - 1, height - 1) * 2)
     boxes = np.nan_to_num(np.asarray(boxes_xyxy, np.float64).reshape(-1, 4))
     return np.round(np.clip(boxes, 0, last)).astype(np.int64)
+
+
+def _draw_box(picture: Picture, corners: Sequence[int], colour: Colour, line: int, dash: int) -> None:
+    """Draw the sides of a box, broken every ``dash`` pixels unless that is 0."""
+    x1, y1, x2, y2 = corners
+    if not dash:
+        cv2.rectangle(picture, (x1, y1), (x2, y2), colour, line)
+        return
+    for x in range(x1, x2 + 1, 2 * dash):
+        for y in (y1, y2):
+            cv2.line(picture, (x, y), (min(x + dash, x2), y), colour, line)
+    for y in range(y1, y2 + 1, 2 * dash):
+        for x in (x1, x2):
+            cv2.line(picture, (x, y), (x, min(y + dash, y2)), colour, line)
 
 
 def _darker(colour: Colour) -> Colour:

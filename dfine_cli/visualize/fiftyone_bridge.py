@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfine_cli.data.images import ImageError, image_size
-from dfine_cli.errors import DfineError, UsageError
+from dfine_cli.errors import UsageError
 from dfine_cli.visualize.fiftyone_labels import Findings
 from dfine_cli.visualize.fiftyone_views import TRUTH, WORST, save_views, set_colours
-from dfine_cli.visualize.source import Shown
+from dfine_cli.visualize.source import Shown, require_readable
 
 MARK = "dfine"
 """Key in the ``info`` of datasets that are ours."""
@@ -122,23 +122,20 @@ def put_model(
         DfineError: None of the images can be read.
     """
     places, sizes = _find_images(shown)
-    if not places:
-        raise DfineError(
-            f"none of the {len(shown.names)} images can be read", "say with --images where they are"
-        )
+    require_readable(len(places), len(shown.names))
     findings = Findings(fiftyone, shown, threshold, sizes)
-    ids = _put_images(fiftyone, dataset, shown, places, sizes)
+    ids, new = _put_images(fiftyone, dataset, shown, places, sizes)
     mark = _read_mark(dataset)
     model = field_name(source, mark["models"])
     digest = _digest(shown)
-    anew = shown.judged and mark["truth"] != digest
-    images = list(places)
-    for start in range(0, len(images), _CHUNK):
-        chunk = images[start : start + _CHUNK]
-        for field, values in _values(findings, model, chunk, anew):
+    untold = set(places) if mark["truth"] != digest else new
+    images = sorted(places, key=lambda image: image not in untold)
+    for start, end in _chunks(len(untold), len(images)):
+        chunk = images[start:end]
+        for field, values in _values(findings, model, chunk, anew=start < len(untold)):
             by_id = {ids[image]: value for image, value in zip(chunk, values, strict=True)}
             dataset.set_values(field, by_id, key_field="id", dynamic=True)
-        on_progress(start + len(chunk), len(images))
+        on_progress(end, len(images))
     mark["truth"] = digest
     mark["models"][model] = {"source": str(source.absolute()), "threshold": threshold, "truth": digest}
     _write_mark(dataset, mark)
@@ -221,10 +218,20 @@ def _find_images(shown: Shown) -> tuple[dict[int, Path], NDArray[np.int64]]:
 
 def _put_images(
     fiftyone: ModuleType, dataset: Any, shown: Shown, places: dict[int, Path], sizes: NDArray[np.int64]
-) -> dict[int, str]:
-    """Add images that are new, take out those that the data has no longer; returns the id of each sample."""
+) -> tuple[dict[int, str], set[int]]:
+    """Add images that are new, take out those that the data has no longer.
+
+    An image that the annotations know by its id stays the same sample wherever it lies, with all that is known of it.
+
+    Returns:
+        The id of each sample, and the images that were not there.
+    """
     known = dict(zip(*dataset.values(["filepath", "id"]), strict=True))
     paths = {image: str(path.absolute()) for image, path in places.items()}
+    if shown.judged and known:
+        known = _move_images(
+            dataset, known, {int(shown.matching.truth.image_ids[i]): p for i, p in paths.items()}
+        )
     gone = set(known) - set(paths.values())
     dataset.delete_samples([known[path] for path in gone])
     new = [image for image, path in paths.items() if path not in known]
@@ -240,7 +247,37 @@ def _put_images(
         progress=False,
     )
     known |= dict(zip(*dataset.values(["filepath", "id"]), strict=True))
-    return {image: known[path] for image, path in paths.items()}
+    return {image: known[path] for image, path in paths.items()}, set(new)
+
+
+def _move_images(dataset: Any, known: dict[str, str], paths: Mapping[int, str]) -> dict[str, str]:
+    """Tell samples where their images lie now.
+
+    Args:
+        dataset: The dataset.
+        known: Ids of its samples by path.
+        paths: Path of each image by its id in the annotations.
+
+    Returns:
+        ``known`` with the new paths.
+    """
+    of_image = dict(zip(*dataset.values(["image_id", "filepath"]), strict=True))
+    here = set(paths.values())
+    moved = {
+        of_image[image_id]: path
+        for image_id, path in paths.items()
+        if path not in known and image_id in of_image and of_image[image_id] not in here
+    }
+    if moved:
+        dataset.set_values("filepath", {known[old]: path for old, path in moved.items()}, key_field="id")
+    return {moved.get(path, path): sample for path, sample in known.items()}
+
+
+def _chunks(first: int, count: int) -> Iterator[tuple[int, int]]:
+    """Start and end of each part of ``count`` images, the ``first`` ones apart from the others."""
+    for low, high in ((0, first), (first, count)):
+        for start in range(low, high, _CHUNK):
+            yield start, min(start + _CHUNK, high)
 
 
 def _values(findings: Findings, model: str, chunk: list[int], anew: bool) -> Iterator[tuple[str, list[Any]]]:

@@ -43,19 +43,23 @@ class Frames:
     Args:
         name: What it is called in messages.
         capture: OpenCV's, open.
-        endless: A camera, which has no frame count to be asked for.
+        stream: A stream, which is live unless it has a frame count. A file is not, even without one.
+        camera: A camera, which is live and has no frame count to be asked for.
 
     Attributes:
         size: (height, width) of the frames in pixels, upright.
         fps: Frames a second, finite and above 0.
         says_fps: Whether the source said so, or ``fps`` is the usual rate.
-        total: Frames that the source promises; 0 where it does not end.
+        total: Frames that the source promises, rightly or not; 0 where it does not say.
+        live: Whether frames come when they come, and are lost if nobody takes them in time.
 
     Raises:
         DfineError: Not one frame can be had.
     """
 
-    def __init__(self, name: str, capture: cv2.VideoCapture, endless: bool = False) -> None:
+    def __init__(
+        self, name: str, capture: cv2.VideoCapture, *, stream: bool = False, camera: bool = False
+    ) -> None:
         self.name = name
         self._capture = capture
         self._first = self._next()
@@ -67,13 +71,9 @@ class Frames:
         fps = capture.get(cv2.CAP_PROP_FPS)
         self.says_fps = math.isfinite(fps) and 0 < fps <= MOST_FPS
         self.fps = float(fps) if self.says_fps else USUAL_FPS
-        count = 0 if endless else capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        count = 0 if camera else capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.total = int(count) if math.isfinite(count) and count > 0 else 0
-
-    @property
-    def live(self) -> bool:
-        """Whether frames come when they come, and are lost if nobody takes them in time."""
-        return not self.total
+        self.live = (stream or camera) and not self.total
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames in order, until there are no more."""
@@ -127,7 +127,7 @@ def _open_stream(address: str) -> Frames:
             f"{address}: no video comes from this address",
             "check address, user and password, and the network",
         )
-    return Frames(address, capture)
+    return Frames(address, capture, stream=True)
 
 
 def _open_camera(number: int) -> Frames:
@@ -137,7 +137,7 @@ def _open_camera(number: int) -> Frames:
             f"camera:{number}: there is no such camera, or another program has it",
             "the first camera is camera:0; /dev/video* must be readable",
         )
-    return Frames(f"camera:{number}", capture, endless=True)
+    return Frames(f"camera:{number}", capture, camera=True)
 
 
 def _open_file(path: Path) -> Frames:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from dfine_cli import __version__
-from dfine_cli.errors import DfineError
+from dfine_cli.errors import DfineError, UsageError
 from dfine_cli.visualize.draw import class_colour
 from dfine_cli.visualize.outcomes import scale_to
 from dfine_cli.visualize.pictures import write_picture
 from dfine_cli.visualize.report_page import page_template
-from dfine_cli.visualize.source import Shown
+from dfine_cli.visualize.source import Shown, require_readable
 from dfine_cli.whole_file import write_whole
 
 SIDE = 800
@@ -23,6 +24,8 @@ SIDE = 800
 LEAST_SCORE = 0.05
 """Fainter detections are left out of the page."""
 FOLDER = "pictures"
+MARK = '<meta name="generator" content="dfine gallery">'
+"""In every page of ours, as in ``gallery.html``: pages and pictures of others are not replaced."""
 
 
 def write_gallery(
@@ -34,7 +37,7 @@ def write_gallery(
 ) -> tuple[Path, int]:
     """Write ``index.html`` with the boxes inside, and a folder of pictures beside it.
 
-    An earlier gallery in the folder is replaced; other files stay.
+    An earlier gallery in the folder is replaced once the new one is complete; other files stay.
 
     Args:
         shown: Images with detections.
@@ -47,41 +50,80 @@ def write_gallery(
         The page, and how many images could not be read.
 
     Raises:
-        DfineError: It cannot be written.
+        UsageError: The folder has a page or pictures of others.
+        DfineError: It cannot be written, or no image can be read.
     """
-    truth = shown.matching.truth
+    check_gallery(out)
+    part = out / f".{FOLDER}.{os.getpid()}.part"
     try:
-        if (out / FOLDER).is_dir() and (out / "index.html").is_file():
-            shutil.rmtree(out / FOLDER)
-        out.mkdir(parents=True, exist_ok=True)
+        entries = _write_pictures(shown, part, on_progress)
+        require_readable(len(entries), len(shown.names))
+        page = _page(shown, name, threshold, entries)
+        try:
+            if (out / FOLDER).exists():
+                shutil.rmtree(out / FOLDER)
+            part.replace(out / FOLDER)
+        except OSError as error:
+            raise DfineError(
+                f"{out / FOLDER}: {error.strerror or error}", "choose another place with --out"
+            ) from error
+        write_whole(out / "index.html", page.encode(), "--out")
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return out / "index.html", len(shown.names) - len(entries)
+
+
+def check_gallery(out: Path) -> None:
+    """Refuse a folder with a page or pictures that are not those of an earlier gallery.
+
+    Raises:
+        UsageError: It has.
+        DfineError: Its page cannot be read.
+    """
+    page = out / "index.html"
+    try:
+        ours = page.is_file() and MARK.encode() in page.read_bytes()
     except OSError as error:
-        raise DfineError(f"{out}: {error.strerror or error}", "choose another place with --out") from error
+        raise DfineError(f"{page}: {error.strerror or error}", "choose another place with --out") from error
+    for place in (page, out / FOLDER):
+        if place.exists() and not ours:
+            raise UsageError(
+                f"{place}: is there already, and not from a gallery of dfine",
+                "choose another folder with --out",
+            )
+
+
+def _write_pictures(
+    shown: Shown, folder: Path, on_progress: Callable[[int, int], None] | None
+) -> list[dict[str, Any]]:
+    """Write the pictures of all images that can be read, and give what the page says of each."""
     entries = []
     for image in range(len(shown.names)):
         picture = shown.images.read(image)
         if picture is not None:
-            source = f"{FOLDER}/{image:06d}.jpg"
+            file = f"{image:06d}.jpg"
             height, width = picture.shape[:2]
-            write_picture(out / source, scale_to(picture, min(SIDE, max(height, width)))[0])
-            entries.append(
-                {"src": source, "name": shown.names[image], "w": width, "h": height, **_boxes(shown, image)}
-            )
+            write_picture(folder / file, scale_to(picture, min(SIDE, max(height, width)))[0])
+            named = {"src": f"{FOLDER}/{file}", "name": shown.names[image], "w": width, "h": height}
+            entries.append({**named, **_boxes(shown, image)})
         if on_progress:
             on_progress(image + 1, len(shown.names))
-    page = page_template("gallery.html").render(
+    return entries
+
+
+def _page(shown: Shown, name: str, threshold: float, entries: list[dict[str, Any]]) -> str:
+    return page_template("gallery.html").render(
         version=__version__,
         name=name,
         judged=shown.judged,
         threshold=round(threshold, 2),
         data={
-            "classes": list(truth.names),
+            "classes": list(shown.matching.truth.names),
             "colours": ["#{:02x}{:02x}{:02x}".format(*class_colour(k)) for k in shown.drawn_as()[0].tolist()],
             "judged": shown.judged,
             "images": entries,
         },
     )
-    write_whole(out / "index.html", page.encode(), "--out")
-    return out / "index.html", len(shown.names) - len(entries)
 
 
 def _boxes(shown: Shown, image: int) -> dict[str, Any]:

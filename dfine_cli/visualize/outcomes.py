@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,13 +14,15 @@ from numpy.typing import NDArray
 from dfine_cli.data.coco import find_image
 from dfine_cli.data.images import ImageError, read_image
 from dfine_cli.evaluation.analysis import Analysis
-from dfine_cli.evaluation.error_types import KINDS
+from dfine_cli.evaluation.error_types import KINDS, Errors
 from dfine_cli.evaluation.label_errors import Suspect
+from dfine_cli.evaluation.matching import Matching
 from dfine_cli.visualize.draw import Colour, Picture, Style, draw_captioned
 
 RIGHT: Colour = (34, 160, 84)
 WRONG: Colour = (226, 54, 66)
 MISSED: Colour = (245, 150, 20)
+NEITHER: Colour = (140, 146, 158)
 CONTEXT = 0.6
 """Share of a box's size that is shown around it."""
 _LEAST = 96
@@ -65,7 +68,8 @@ class ImageFolder:
 def draw_outcomes(picture: Picture, analysis: Analysis, image: int, side: int) -> Picture:
     """An image scaled to ``side`` pixels, with what was found, what is wrong and what was missed.
 
-    Right detections are green without a label, wrong ones red with the kind of their error, missed objects orange.
+    Right detections are green without a label, wrong ones red with the kind of their error, missed objects orange and
+    dashed.
 
     Args:
         picture: [H, W, 3] the image as in the annotations.
@@ -73,27 +77,57 @@ def draw_outcomes(picture: Picture, analysis: Analysis, image: int, side: int) -
         image: Its position in ``Truth.image_ids``.
         side: Longer side of the result in pixels.
     """
-    matching, truth, found = analysis.matching, analysis.matching.truth, analysis.matching.detections
-    kept = matching.counted & (found.scores >= analysis.threshold) & (found.images == image)
-    missed = (truth.images == image) & ~truth.crowd
-    missed[matching.found[kept & matching.correct]] = False
-    kinds = list(KINDS)
-    rows = np.flatnonzero(kept)
-    rows = rows[np.lexsort((-found.scores[rows], matching.correct[rows]))]  # wrong ones on top
-    captions = [
-        ""
-        if matching.correct[n]
-        else f"{truth.names[found.classes[n]]} {found.scores[n]:.2f}: {kinds[analysis.errors.kinds[n]]}"
-        for n in rows.tolist()
-    ]
-    colours = [RIGHT if matching.correct[n] else WRONG for n in rows]
-    objects = np.flatnonzero(missed)
-    captions += [f"missed: {truth.names[truth.classes[g]]}" for g in objects.tolist()]
-    colours += [MISSED] * len(objects)
-    boxes = np.concatenate((found.boxes_xywh[rows], truth.boxes_xywh[objects]))
+    marks = mark_outcomes(analysis.matching, analysis.errors, image, analysis.threshold)
     scaled, scale = scale_to(picture, side)
-    return draw_captioned(
-        scaled, to_corners(boxes) * scale, colours, captions, Style(line=2, text=12, max_labels=_LABELS)
+    style = Style(line=2, text=12, max_labels=_LABELS)
+    return draw_captioned(scaled, marks.boxes * scale, marks.colours, marks.captions, style, marks.dashed)
+
+
+class Marks(NamedTuple):
+    """Boxes that say what went right and wrong, as ``draw_captioned`` takes them."""
+
+    boxes: NDArray[np.float64]
+    """[M, 4] xyxy in pixels of the image."""
+    colours: list[Colour]
+    captions: list[str]
+    dashed: list[bool]
+
+
+def mark_outcomes(
+    matching: Matching, errors: Errors, image: int, least: float | NDArray[np.float64], *, full: bool = False
+) -> Marks:
+    """What is right, wrong and missed on an image.
+
+    Args:
+        matching: Detections and their objects.
+        errors: Of which kind the wrong ones are.
+        image: Its position in ``Truth.image_ids``.
+        least: Lowest score that counts, one for all or one for each class.
+        full: Right ones have a label, too, and detections on crowds, which are neither, are there in grey.
+    """
+    truth, found = matching.truth, matching.detections
+    rows = matching.by_image[image]
+    rows = rows[found.scores[rows] >= np.broadcast_to(least, len(truth.names))[found.classes[rows]]]
+    if not full:
+        rows = rows[matching.counted[rows]]
+    right, counted = matching.correct, matching.counted
+    objects = np.flatnonzero((truth.images == image) & ~truth.crowd)
+    objects = objects[~np.isin(objects, matching.found[rows[right[rows]]])]
+    rows = rows[np.argsort(right[rows], kind="stable")]  # wrong ones on top
+    kinds = list(KINDS)
+    colours: list[Colour] = []
+    captions: list[str] = []
+    for n in rows.tolist():
+        caption = f"{truth.names[found.classes[n]]} {found.scores[n]:.2f}"
+        if counted[n] and not right[n]:
+            caption += f": {kinds[errors.kinds[n]]}"
+        captions.append(caption if full or not right[n] else "")
+        colours.append(NEITHER if not counted[n] else RIGHT if right[n] else WRONG)
+    return Marks(
+        to_corners(np.concatenate((found.boxes_xywh[rows], truth.boxes_xywh[objects]))),
+        [*colours, *[MISSED] * len(objects)],
+        [*captions, *(f"missed: {truth.names[truth.classes[g]]}" for g in objects.tolist())],
+        [*[False] * len(rows), *[True] * len(objects)],
     )
 
 

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfine_cli.errors import DfineError, UsageError
-from dfine_cli.visualize.draw import Picture, draw_boxes
-from dfine_cli.visualize.outcomes import to_corners
-from dfine_cli.visualize.source import Shown
+from dfine_cli.evaluation.error_types import explain_errors
+from dfine_cli.visualize.draw import Picture, draw_boxes, draw_captioned
+from dfine_cli.visualize.outcomes import mark_outcomes, to_corners
+from dfine_cli.visualize.source import Shown, require_readable
 from dfine_cli.whole_file import write_whole
 
 WRITTEN = (".jpg", ".jpeg", ".png")
@@ -25,7 +26,7 @@ def write_pictures(
     threshold: float | NDArray[np.float64],
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Path], int]:
-    """Draw every image with its detections.
+    """Draw every image with its detections; where there is ground truth, with what is right, wrong and missed.
 
     Args:
         shown: Images with detections.
@@ -38,11 +39,10 @@ def write_pictures(
 
     Raises:
         UsageError: A picture would take the place of its image, or ``out`` is one file for several images.
-        DfineError: A file cannot be written.
+        DfineError: A file cannot be written, or no image can be read.
     """
-    found, truth = shown.matching.detections, shown.matching.truth
-    labels, names = shown.drawn_as()
-    least = np.broadcast_to(threshold, len(truth.names))
+    truth = shown.matching.truth
+    errors = explain_errors(shown.matching) if shown.judged else None
     written: list[Path] = []
     single = out.suffix.lower() in WRITTEN and not out.is_dir()
     if (single and len(shown.names) > 1) or (out.is_file() and not single):
@@ -53,16 +53,48 @@ def write_pictures(
             raise UsageError(f"{target}: is the image itself", "choose another folder with --out")
         picture = shown.images.read(image)
         if picture is not None:
-            rows = shown.of_image(image)
-            rows = rows[found.scores[rows] >= least[found.classes[rows]]]
-            boxes = to_corners(found.boxes_xywh[rows])
-            write_picture(
-                target, draw_boxes(picture, boxes, labels[found.classes[rows]], names, found.scores[rows])
-            )
+            if errors is None:
+                drawn = _draw_found(picture, shown, image, threshold)
+            else:
+                marks = mark_outcomes(shown.matching, errors, image, threshold, full=True)
+                drawn = draw_captioned(
+                    picture, marks.boxes, marks.colours, marks.captions, dashed=marks.dashed
+                )
+            write_picture(target, drawn)
             written.append(target)
         if on_progress:
             on_progress(image + 1, len(shown.names))
+    require_readable(len(written), len(shown.names))
     return written, len(shown.names) - len(written)
+
+
+def _draw_found(
+    picture: Picture, shown: Shown, image: int, threshold: float | NDArray[np.float64]
+) -> Picture:
+    """An image with its detections in the colours of their classes."""
+    found, (labels, names) = shown.matching.detections, shown.drawn_as()
+    least = np.broadcast_to(threshold, len(shown.matching.truth.names))
+    rows = shown.of_image(image)
+    rows = rows[found.scores[rows] >= least[found.classes[rows]]]
+    boxes = to_corners(found.boxes_xywh[rows])
+    return draw_boxes(picture, boxes, labels[found.classes[rows]], names, found.scores[rows])
+
+
+def check_picture(path: Path, source: str, overwrite: bool) -> None:
+    """Refuse a file for the picture of a single image before anything is computed.
+
+    Args:
+        path: Where it is to go.
+        source: The image.
+        overwrite: Whether a file that is there may be replaced.
+
+    Raises:
+        UsageError: It is there already, or is the image.
+    """
+    if path.exists() and Path(source).exists() and path.samefile(source):
+        raise UsageError(f"{path}: is the image itself", "choose another file with --out")
+    if path.exists() and not overwrite:
+        raise UsageError(f"--out {path}: is there already", "choose another file, or replace it with --force")
 
 
 def picture_name(name: str) -> str:

@@ -50,6 +50,14 @@ def check_target(target: Path) -> None:
         raise UsageError(f"--report {target}: is a file", "give a folder, or a file ending in .html")
 
 
+def report_paths(target: Path | None) -> list[Path]:
+    """The files that are written for a place of a report; none without a place."""
+    if target is None:
+        return []
+    single = target.suffix in WRITERS and not target.is_dir()
+    return [target] if single else [target / f"report{suffix}" for suffix in WRITERS]
+
+
 def write_report(target: Path, subject: Subject, explained: Explained, files: SplitFiles) -> list[Path]:
     """Write a report; each file appears whole or not at all.
 
@@ -63,8 +71,7 @@ def write_report(target: Path, subject: Subject, explained: Explained, files: Sp
         DfineError: It cannot be written.
     """
     check_target(target)
-    single = target.suffix in WRITERS and not target.is_dir()
-    paths = [target] if single else [target / f"report{suffix}" for suffix in WRITERS]
+    paths = report_paths(target)
     for path in paths:
         write_whole(path, WRITERS[path.suffix](subject, explained, files).encode(), "--report")
     return paths

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from dfine_cli import __version__
 from dfine_cli.evaluation.analysis import Analysis
-from dfine_cli.evaluation.analysis_report import Subject, Table, confused_pairs, file_name, tables, verdict
+from dfine_cli.evaluation.analysis_report import Subject, Table, file_name, tables, verdict
 from dfine_cli.evaluation.compare import Comparison
+from dfine_cli.evaluation.confusion import MOST_CLASSES, most_confused
 from dfine_cli.evaluation.explain import Explained
 from dfine_cli.evaluation.report import number, or_none
 from dfine_cli.evaluation.thresholds import Curves
@@ -35,8 +36,6 @@ SUSPECTS = 40
 """Details of likely label errors."""
 PICTURE, DETAIL = 640, 200
 """Longer side of a picture and of a detail in pixels."""
-MOST_CLASSES = 30
-"""Classes of a confusion matrix; of more, those that are confused most are shown."""
 MOST_INTERVALS = 24
 """Classes of a comparison that are drawn."""
 
@@ -181,14 +180,8 @@ def _losses(analysis: Analysis, table: Table) -> list[dict[str, Any]]:
 
 def _confusion(analysis: Analysis) -> str:
     """The matrix of all classes, or of those that are confused most, with background last."""
-    matrix, names = analysis.confusion, analysis.matching.truth.names
-    chosen = list(range(len(names)))
-    if len(names) > MOST_CLASSES:
-        involved = [k for a, b, _ in confused_pairs(matrix) for k in (a, b)]
-        frequent = np.argsort(-matrix[:-1].sum(1), kind="stable").tolist()
-        chosen = sorted(list(dict.fromkeys([*involved, *frequent]))[:MOST_CLASSES])
-    rows = [*chosen, len(names)]
-    return confusion_chart([*(names[k] for k in chosen), "background"], matrix[np.ix_(rows, rows)])
+    names, rows = (*analysis.matching.truth.names, "background"), most_confused(analysis.confusion)
+    return confusion_chart([names[k] for k in rows], analysis.confusion[np.ix_(rows, rows)])
 
 
 def _most_changed(comparison: Comparison) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,10 @@ from dfine_cli.data.coco import CocoDataset
 from dfine_cli.errors import DfineError
 from dfine_cli.types import Detections, Sample
 from dfine_cli.visualize.draw import Colour, Picture, class_colour, draw_boxes, put_text, text_mask
+from dfine_cli.whole_file import write_whole
 
+USUAL = 0.5
+"""Lowest score that is drawn where no evaluation says which is best."""
 TILE = 320
 """Largest side of a drawn image in pixels."""
 GAP = 16
@@ -33,6 +35,7 @@ def sheet_of(
     names: Sequence[str],
     path: Path,
     count: int = 8,
+    threshold: float = USUAL,
 ) -> None:
     """Write the sheet of ``count`` images of a dataset, evenly spread over it.
 
@@ -42,13 +45,14 @@ def sheet_of(
         names: Name of each class.
         path: File to write.
         count: Most images on the sheet.
+        threshold: Lowest score that is drawn.
 
     Raises:
         DfineError: The dataset is empty, or the file cannot be written.
     """
     chosen = np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int))
     samples = [dataset[i] for i in chosen.tolist()]
-    make_sheet(samples, [detections[s.image_id] for s in samples], names, path)
+    make_sheet(samples, [detections[s.image_id] for s in samples], names, path, threshold)
 
 
 def make_sheet(
@@ -56,7 +60,7 @@ def make_sheet(
     detections: Sequence[Detections],
     names: Sequence[str],
     path: Path,
-    threshold: float = 0.5,
+    threshold: float = USUAL,
 ) -> None:
     """Write a PNG with one pair of tiles per image: ground truth left, predictions right.
 
@@ -103,7 +107,7 @@ def _pair(
     truth = draw_boxes(image, sample.boxes * scale, sample.labels, names)
     found = draw_boxes(image, detections.boxes * scale, detections.labels, names, detections.scores)
     left = _mounted(truth, tile, f"image {sample.image_id}: truth", _count(len(sample.labels), "object"))
-    right = _mounted(found, tile, "predictions", f"{len(detections.labels)} with score ≥ {threshold:g}")
+    right = _mounted(found, tile, "predictions", f"{len(detections.labels)} with score ≥ {threshold:.3g}")
     return _side_by_side([left, right], GAP // 4)
 
 
@@ -162,12 +166,4 @@ def _write_png(path: Path, picture: Picture) -> None:
     done, data = cv2.imencode(".png", picture[..., ::-1])
     if not done:
         raise DfineError(f"{path}: the picture could not be encoded")
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data.tobytes())
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # the folder itself may be what is wrong
-            part.unlink(missing_ok=True)
-        raise DfineError(f"{path}: {error.strerror or error}", "choose another place") from error
+    write_whole(path, data.tobytes(), "--sheet")

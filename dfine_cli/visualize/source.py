@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dfine_cli.backends.detector import Detector
 from dfine_cli.data.coco import Annotations, CocoDataset, CocoFile, CocoImage
 from dfine_cli.data.layout import SplitFiles
-from dfine_cli.errors import UsageError
+from dfine_cli.errors import DfineError, UsageError
 from dfine_cli.evaluation.matching import Matching, match_results
 from dfine_cli.evaluation.plausible import read_checked
 from dfine_cli.evaluation.predict import Progress, detect_all, to_results
@@ -157,6 +157,16 @@ def find_pictures(place: Path) -> tuple[Path, list[str]]:
     if not names:
         raise UsageError(f"{place}: no images in this folder", f"known: {', '.join(PICTURES)}")
     return place, names
+
+
+def require_readable(read: int, images: int) -> None:
+    """Refuse to call it a success that nothing can be seen.
+
+    Raises:
+        DfineError: None of the images could be read.
+    """
+    if not read:
+        raise DfineError(f"none of the {images} images can be read", "say with --images where they are")
 
 
 def best_threshold(shown: Shown) -> tuple[float, str]:

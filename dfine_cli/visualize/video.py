@@ -90,11 +90,12 @@ def draw_video(
     film = Film(out, frames.fps, frames.size)
     prepared: Lane[_Prepared] = Lane(AHEAD + batch, newest=frames.live)
     found: Lane[_Found] = Lane(AHEAD + batch)
-    total = _promised(frames, limit)
+    most = _most(frames, limit)
+    total = min(filter(None, (most, frames.total)), default=0)
     seen, interrupted = 0, False
     try:
         with ThreadPoolExecutor(2) as pool:
-            reading = pool.submit(_prepare, frames, detector.input_size, prepared, total, limit)
+            reading = pool.submit(_prepare, frames, detector.input_size, prepared, most, limit)
             writing = pool.submit(_write, film, detector.classes.names, found, threshold)
             try:
                 for items in iter(lambda: prepared.take(batch), []):
@@ -102,7 +103,7 @@ def draw_video(
                         break
                     seen += len(items)
                     if on_progress:
-                        on_progress(seen, total)
+                        on_progress(seen, total if seen <= total else 0)
                 found.close()
                 writing.result()
             except KeyboardInterrupt:
@@ -118,19 +119,18 @@ def draw_video(
         raise
     finally:
         frames.close()
-    missing = 0 if interrupted or not total else total - read
+    missing = 0 if interrupted or not frames.total else max(0, total - read)
     return VideoResult(film.frames, seen, missing, time.perf_counter() - started, film.codec, interrupted)
 
 
-def _promised(frames: Frames, limit: Limit) -> int:
-    """Frames that will be read if the source keeps its promise; 0 if nobody knows."""
-    ends = [frames.total] if frames.total else []
-    ends += [limit.frames] if limit.frames is not None else []
+def _most(frames: Frames, limit: Limit) -> int:
+    """Frames after which the limit is reached, 0 without one; files may hold more than they say."""
+    ends = [limit.frames] if limit.frames is not None else []
     ends += [max(1, round(limit.seconds * frames.fps))] if limit.seconds is not None else []
     return min(ends, default=0)
 
 
-def _prepare(frames: Frames, size: Size, prepared: Lane[_Prepared], total: int, limit: Limit) -> int:
+def _prepare(frames: Frames, size: Size, prepared: Lane[_Prepared], most: int, limit: Limit) -> int:
     """Decode and resize until the source, the limit or the receiver ends; gives the number of frames."""
     until = time.monotonic() + limit.seconds if frames.live and limit.seconds is not None else math.inf
     count = 0
@@ -139,7 +139,7 @@ def _prepare(frames: Frames, size: Size, prepared: Lane[_Prepared], total: int, 
             if not prepared.put(_Prepared(frame, resize(frame.picture, size))):
                 break
             count += 1
-            if count == total or time.monotonic() >= until:
+            if count == most or time.monotonic() >= until:
                 break
     finally:
         prepared.close()

@@ -86,8 +86,15 @@ def stored(folder: Path) -> dict[str, object] | None:
 def test_a_results_file_is_explained(run: Run, dataset: Path, good: Path) -> None:
     code, out, err = run("eval", "--predictions", good, dataset)
     assert code == 0, err
-    for title in ("COCO metrics", "Operating point", "Where AP is lost", "Classes", "Calibration"):
-        assert title in out
+    for title in (
+        "COCO metrics",
+        "Operating point",
+        "Where AP is lost",
+        "Classes",
+        "Confusion",
+        "Calibration",
+    ):
+        assert f"\n{title}" in out
     assert "0.8" in out and "background" in out
 
 
@@ -201,18 +208,74 @@ def test_annotations_that_look_like_corners_are_doubted(run: Run, dataset: Path,
             ["DATA", "--predictions", "good.json", "--store-threshold"],
             "--store-threshold is for what a model",
         ),
+        *(
+            (["DATA", "--predictions", "good.json", *option], f"{option[0]} is for a model")
+            for option in (
+                ["--device", "cpu"],
+                ["--input-size", "320"],
+                ["--classes", "good.json"],
+                ["--batch", "16", "--compare", "good.json"],
+                ["--workers", "2"],
+            )
+        ),
+        (["RUN", "--store-threshold", "--max-dets", "1"], "1 detections is not that of 100"),
         (["RUN", "--out", "good.json/p.json"], "good.json is a file"),
         (["RUN", "--report", "good.json/r"], "good.json is a file"),
         (["RUN", "--sheet", "good.json/s.png"], "good.json is a file"),
+        (["RUN", "--out", "ANNOTATIONS"], "would be written over the annotations"),
+        (["DATA", "--predictions", "good.json", "--report", "ANNOTATIONS"], "over the annotations"),
+        (["DATA", "--predictions", "good.json", "--report", "good.json"], "over the results"),
+        (["DATA", "--predictions", "good.json", "--report", "linked"], "over the results"),
+        (["RUN", "--compare", "good.json", "--out", "good.json"], "over what it is compared with"),
+        (["RUN", "--out", "WEIGHTS"], "over the weights"),
+        (["RUN", "--sheet", "weights.png"], "over the weights"),
     ],
 )
 def test_words_that_cannot_be_are_refused_before_anything_is_done(
     run: Run, dataset: Path, good: Path, run_folder: Path, tmp_path: Path, words: list[str], message: str
 ) -> None:
-    before = sorted(tmp_path.rglob("*"))
-    outcome = run("eval", *({"RUN": run_folder, "DATA": dataset}.get(word, word) for word in words))
-    assert (outcome.code, outcome.out) == (2, "") and message in outcome.err and "hint:" in outcome.err
-    assert sorted(tmp_path.rglob("*")) == before and stored(run_folder) is None
+    named = {
+        "RUN": run_folder,
+        "DATA": dataset,
+        "ANNOTATIONS": dataset / "annotations" / "instances_val.json",
+        "WEIGHTS": run_folder / "weights" / "best.pt",
+    }
+    (tmp_path / "weights.png").symlink_to(named["WEIGHTS"])
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "report.json").hardlink_to(good)
+
+    def content() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    before = content()
+    outcome = run("eval", *(named.get(word, word) for word in words))
+    assert (outcome.code, outcome.out) == (2, "") and message in outcome.err
+    assert len(outcome.err.splitlines()) == 2 and "hint:" in outcome.err
+    assert content() == before
+
+
+def test_predictions_of_a_file_that_lies_beside_the_annotations(
+    run: Run, dataset: Path, run_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "flat"
+    folder.mkdir()
+    annotations = (dataset / "annotations" / "instances_val.json").read_bytes()
+    (folder / "val.json").write_bytes(annotations)
+    shutil.copy(run_folder / "weights" / "best.pt", folder)
+    words = ("eval", folder / "best.pt", folder / "val.json", "--images", dataset / "val", "--workers", 0)
+    code, _, err = run(*words)
+    assert code == 0, err
+    assert (folder / "val.json").read_bytes() == annotations and (folder / "best_val.json").is_file()
+    (folder / "val.json").rename(folder / "best_val.json")
+    refused = run(*words[:2], folder / "best_val.json", *words[3:])
+    assert (refused.code, refused.out) == (2, "") and "--out" in refused.err
+    assert (folder / "best_val.json").read_bytes() == annotations
+
+
+def test_a_run_against_its_own_last_predictions(run: Run, run_folder: Path) -> None:
+    words = ("eval", run_folder, "--workers", 0)
+    assert run(*words).code == 0
+    assert run(*words, "--compare", run_folder / "predictions" / "val.json").code == 0
 
 
 def test_no_threshold_is_said_where_nothing_is_right(
@@ -267,7 +330,13 @@ def test_a_run_on_its_own_data_keeps_the_threshold(run: Run, run_folder: Path) -
 
 @pytest.mark.parametrize(
     ("words", "kept"),
-    [(["--no-store-threshold"], False), (["DATA"], False), (["DATA", "--store-threshold"], True), (["--split", "train"], False)],
+    [
+        (["--no-store-threshold"], False),
+        (["DATA"], False),
+        (["DATA", "--store-threshold"], True),
+        (["--split", "train"], False),
+        (["--max-dets", "1"], False),
+    ],
 )  # fmt: skip
 def test_when_the_threshold_is_kept(
     run: Run, run_folder: Path, dataset: Path, words: list[str], kept: bool

@@ -49,8 +49,23 @@ def test_a_single_image_into_a_single_file(run: Run, run_folder: Path, dataset: 
     code, out, err = run("visualize", run_folder, image, "--workers", 0, "--out", "new/boxes.jpg")
     assert (code, out) == (0, "new/boxes.jpg\n"), err
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["boxes.jpg"]
-    refused = run("visualize", run_folder, image, "--workers", 0, "--out", image)
+    refused = run("visualize", run_folder, image, "--workers", 0, "--out", image, "--force")
     assert refused.code == 2 and "is the image itself" in refused.err
+    (tmp_path / "mine.jpg").write_text("mine")
+    words = ("visualize", run_folder, image, "--workers", 0, "--out", "mine.jpg")
+    code, out, err = run(*words)
+    assert (code, out) == (2, "") and "is there already" in err and "--force" in err
+    assert (tmp_path / "mine.jpg").read_text() == "mine"
+    assert run(*words, "--force").code == 0 and cv2.imread("mine.jpg") is not None
+
+
+@pytest.mark.parametrize("to", ["images", "html"])
+def test_no_image_that_can_be_read_is_no_success(run: Run, good: Path, dataset: Path, to: str) -> None:
+    Path("nothing").mkdir()
+    words = (dataset / "annotations" / "instances_val.json", "--images", "nothing")
+    code, out, err = run("visualize", good, *words, "--to", to)
+    assert (code, out) == (1, "") and "none of the 10 images can be read" in err and "--images" in err
+    assert not list(Path().glob("pictures/*"))
 
 
 @pytest.mark.parametrize(
@@ -65,12 +80,30 @@ def test_a_single_image_into_a_single_file(run: Run, run_folder: Path, dataset: 
         (["RUN", "--out", "boxes.png"], "is one file"),
         (["RUN", "--out", "mk.py/x"], "mk.py is a file"),
         (["RUN", "--to", "html", "--out", "mk.py"], "mk.py: is a file"),
+        (["RUN", "pictures", "--images", "empty"], "--images empty: pictures is what is shown"),
+        *(
+            (["GOOD", "empty", "--to", "images", *option], f"{option[0]} has no use for --to images")
+            for option in (
+                ["--frames", "5"],
+                ["--seconds", "2"],
+                ["--object", "3"],
+                ["--port", "99"],
+                ["--remote"],
+                ["--dataset", "foo"],
+                ["--no-app"],
+            )
+        ),
+        (["GOOD", "empty", "--to", "html", "--force"], "--force has no use for --to html"),
+        (["RUN", "a.mp4", "--to", "video", "--split", "val"], "--split has no use for --to video"),
+        (["GOOD", "empty", "--device", "cpu"], "--device is for a model"),
+        (["GOOD", "empty", "--to", "fiftyone", "--no-app", "--port", "99"], "--port is for the App"),
     ],
 )
 def test_wrong_words(
     run: Run, good: Path, run_folder: Path, tmp_path: Path, words: list[str], message: str
 ) -> None:
     (tmp_path / "empty").mkdir()
+    (tmp_path / "pictures").mkdir()
     (tmp_path / "mk.py").write_text("pass")
     outcome = run("visualize", *({"GOOD": good, "RUN": run_folder}.get(word, word) for word in words))
     assert outcome.code == 2 and message in outcome.err and "hint:" in outcome.err

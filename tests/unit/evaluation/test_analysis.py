@@ -44,6 +44,7 @@ def test_json_and_tables_agree(pair, comparison):
     assert [row[0] for row in shown["classes"].rows] == [c["name"] for c in content["classes"]]
     assert shown["comparison"].rows[0][3] == f"{content['comparison']['ap']['change']:+.4f}"
     assert sum(map(sum, content["confusion"]["matrix"])) > 0
+    assert [[*map(int, row[1:])] for row in shown["matrix"].rows] == content["confusion"]["matrix"]
     assert len(content["image_errors"]) == 20 and len(content["label_errors"]) == content["label_error_count"]
     assert {"curves", "confusion"} & analysis_json(SUBJECT, pair[1], full=False).keys() == set()
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dfine_cli.errors import CheckError, DfineError, UsageError
-from dfine_cli.evaluation.plausible import check_values
-from dfine_cli.evaluation.results import read_results, require_known_ids, to_columns
+from dfine_cli.evaluation.plausible import check_values, written_as_corners
+from dfine_cli.evaluation.results import Results, read_results, require_known_ids, to_columns
 from dfine_cli.evaluation.truth import read_truth
 from tests.unit.evaluation.scenes import BOX, CAT, crowd_of_images, noisy, result, truth
 
@@ -79,14 +79,28 @@ def test_good_results_pass():
     check_values(to_columns([result(0, CAT, BOX, 1.0)]), read_truth(truth([], images=(0,))))
 
 
-def test_corners_are_recognised():
-    with pytest.raises(CheckError, match="x1, y1, x2, y2"):
-        check_values(with_boxes(lambda x, y, w, h: [x, y, x + w, y + h]), KNOWN)
+@pytest.mark.parametrize("odd", [0, 1])
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda x, y, w, h: [x, y, x + w, y + h], "x1, y1, x2, y2"),
+        (lambda x, y, w, h: [x / 200, y / 200, w / 200, h / 200], "fractions of the image"),
+    ],
+)
+def test_other_ways_to_write_boxes_are_recognised(write, message, odd):
+    """Also with a box among hundreds that cannot be read so."""
+    columns = Results(*(np.concatenate([column] * 5) for column in with_boxes(write)))
+    columns.boxes_xywh[:odd] = [90, 90, 10, 10]
+    with pytest.raises(CheckError, match=message):
+        check_values(columns, KNOWN)
 
 
-def test_fractions_are_recognised():
-    with pytest.raises(CheckError, match="fractions of the image"):
-        check_values(with_boxes(lambda x, y, w, h: [x / 200, y / 200, w / 200, h / 200]), KNOWN)
+@pytest.mark.parametrize(("degenerate", "doubted"), [(0, True), (1, True), (9, False)])
+def test_annotations_written_as_corners(degenerate, doubted):
+    rows = [(0, CAT, (120, 120, 180, 180), 0)] * (150 - degenerate) + [
+        (0, CAT, (50, 50, 50, 50), 0)
+    ] * degenerate
+    assert written_as_corners(read_truth(truth(rows, images=(0,)))) == doubted
 
 
 def test_objects_in_the_corner_are_not_taken_for_corners():

@@ -15,7 +15,7 @@ from dfine_cli.data.layout import SplitFiles
 from dfine_cli.errors import MissingError, UsageError
 from dfine_cli.types import Detections
 from dfine_cli.visualize.fiftyone_app import require_free
-from dfine_cli.visualize.fiftyone_bridge import dataset_name, field_name
+from dfine_cli.visualize.fiftyone_bridge import _chunks, _put_images, dataset_name, field_name
 from dfine_cli.visualize.fiftyone_database import _check_server, load_fiftyone
 from dfine_cli.visualize.fiftyone_labels import Findings
 from dfine_cli.visualize.source import show_detector, show_pictures
@@ -74,6 +74,45 @@ def test_likely_label_errors_are_labels_too(files):
     [[suspect], none] = findings.label_errors([0, 1])
     assert (suspect["label"], suspect["found"], suspect["annotated"]) == ("no label", "dog", "")
     assert suspect["confidence"] == pytest.approx(0.5) and none == []
+
+
+class Samples:
+    """A dataset of FiftyOne as far as images are put into it."""
+
+    def __init__(self):
+        self.rows, self.made = {}, 0
+
+    def values(self, fields):
+        return [[row[field] for row in self.rows.values()] for field in fields]
+
+    def set_values(self, field, by_id, key_field):
+        for key, value in by_id.items():
+            self.rows[key][field] = value
+
+    def delete_samples(self, ids):
+        self.rows = {key: row for key, row in self.rows.items() if key not in ids}
+
+    def add_samples(self, samples, progress):
+        for path, image_id in samples:
+            self.made += 1
+            self.rows[f"s{self.made}"] = {"id": f"s{self.made}", "filepath": path, "image_id": image_id}
+
+
+def test_images_that_come_later_or_lie_elsewhere(files, tmp_path):
+    made = SimpleNamespace(
+        Sample=lambda path, image_id, metadata: (path, image_id), ImageMetadata=lambda **_: None
+    )
+    shown, dataset, sizes = show_detector(Open(), files, batch=2, workers=0), Samples(), np.full((2, 2), 200)
+    here = {image: tmp_path / f"{image + 1}.png" for image in (0, 1)}
+    elsewhere = {image: tmp_path / "elsewhere" / path.name for image, path in here.items()}
+    assert _put_images(made, dataset, shown, {1: here[1]}, sizes) == ({1: "s1"}, {1})
+    assert _put_images(made, dataset, shown, here, sizes) == ({0: "s2", 1: "s1"}, {0})
+    assert _put_images(made, dataset, shown, elsewhere, sizes) == ({0: "s2", 1: "s1"}, set())
+    assert {row["filepath"] for row in dataset.rows.values()} == set(map(str, elsewhere.values()))
+    # Without annotations an id is no more than a place in a list.
+    places, new = _put_images(made, dataset, shown._replace(judged=False), here, sizes)
+    assert new == {0, 1} and set(places.values()) == set(dataset.rows) == {"s3", "s4"}
+    assert list(_chunks(1, 402)) == [(0, 1), (1, 201), (201, 401), (401, 402)]
 
 
 def test_images_without_ground_truth_have_no_outcomes(files):

@@ -16,6 +16,7 @@ from dfine_cli.evaluation.results import read_results
 from dfine_cli.types import Detections
 from dfine_cli.visualize.draw import class_colour
 from dfine_cli.visualize.gallery import _boxes, write_gallery
+from dfine_cli.visualize.outcomes import MISSED, RIGHT, WRONG
 from dfine_cli.visualize.pictures import picture_name, write_pictures
 from dfine_cli.visualize.source import best_threshold, show_pictures, show_results
 from tests.browser import browse
@@ -54,10 +55,14 @@ def test_pictures_have_the_boxes_above_the_threshold(shown, tmp_path):
     written, unread = write_pictures(shown, tmp_path / "out", 0.5)
     assert [p.name for p in written] == ["1.png", "2.png"] and unread == 0
     first, second = (cv2.imread(str(p))[..., ::-1] for p in written)
+    assert tuple(first[40, 10]) == RIGHT and tuple(first[140, 120]) == WRONG
+    assert tuple(second[122, 120]) == MISSED and tuple(second[129, 120]) == (90, 90, 90)  # a dash and a gap
+    write_pictures(shown, tmp_path / "out", np.array([0.5, 0.1]))
+    assert tuple(cv2.imread(str(written[1]))[129, 120, ::-1]) == RIGHT
+    write_pictures(shown._replace(judged=False), tmp_path / "out", 0.5)
+    first, second = (cv2.imread(str(p))[..., ::-1] for p in written)
     assert tuple(first[40, 10]) == class_colour(0) and tuple(first[140, 120]) == class_colour(1)
     assert (second == 90).all()
-    write_pictures(shown, tmp_path / "out", 0.1)
-    assert not (cv2.imread(str(written[1])) == 90).all()
 
 
 def test_images_are_never_overwritten(shown, tmp_path):
@@ -72,6 +77,9 @@ def test_unreadable_images_are_counted(shown, tmp_path):
     written, unread = write_pictures(shown, tmp_path / "out", 0.5)
     assert [p.name for p in written] == ["2.png"] and unread == 1
     assert write_gallery(shown, tmp_path / "gallery", "r", 0.5)[1] == 1
+    (tmp_path / "2.png").unlink()
+    with pytest.raises(DfineError, match="none of the 2 images can be read"):
+        write_pictures(shown, tmp_path / "out", 0.5)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +147,7 @@ def test_the_gallery_knows_outcomes(shown, tmp_path):
 def test_a_class_keeps_its_colour_on_any_data(shown, tmp_path):
     """The data may have only some of the classes of the model, in another order."""
     known = shown._replace(model_classes=("fox", "dog", "owl", "cat"))
-    write_pictures(known, tmp_path / "out", 0.5)
+    write_pictures(known._replace(judged=False), tmp_path / "out", 0.5)
     first = cv2.imread(str(tmp_path / "out" / "1.png"))[..., ::-1]
     assert tuple(first[40, 10]) == class_colour(3) and tuple(first[140, 120]) == class_colour(1)
     page, _ = write_gallery(known, tmp_path / "out", "model", 0.5)
@@ -154,6 +162,35 @@ def test_a_new_gallery_replaces_the_old_one(shown, tmp_path):
     (out / "mine.txt").write_text("kept")
     write_gallery(shown, out, "b", 0.5)
     assert len(list((out / "pictures").iterdir())) == 2 and (out / "mine.txt").is_file()
+    assert sorted(p.name for p in out.iterdir()) == ["index.html", "mine.txt", "pictures"]
+
+
+def test_an_old_gallery_stays_until_the_new_one_is_complete(shown, tmp_path):
+    out = tmp_path / "out"
+    write_gallery(shown, out, "a", 0.5)
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(KeyboardInterrupt):
+        write_gallery(shown, out, "b", 0.5, stop)
+    for name in ("1.png", "2.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    with pytest.raises(DfineError, match="none of the 2 images can be read"):
+        write_gallery(shown, out, "b", 0.5)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("foreign", [("index.html", "pictures/a.jpg"), ("pictures/a.jpg",), ("index.html",)])
+def test_pages_and_pictures_of_others_are_not_replaced(shown, tmp_path, foreign):
+    out = tmp_path / "out"
+    for name in foreign:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("theirs")
+    with pytest.raises(UsageError, match="not from a gallery of dfine"):
+        write_gallery(shown, out, "a", 0.5)
+    assert sorted(p for p in out.rglob("*") if p.is_file()) == sorted(out / name for name in foreign)
 
 
 def test_a_gallery_that_cannot_be_written(shown, tmp_path):

@@ -138,7 +138,7 @@ def test_outcomes_have_their_colours():
     assert drawn.shape == (400, 400, 3)
     assert tuple(drawn[70, 20]) == RIGHT  # left side of the object that was found
     assert tuple(drawn[80, 260]) == WRONG  # of the detection on nothing
-    assert tuple(drawn[280, 240]) == MISSED
+    assert tuple(drawn[245, 240]) == MISSED and not drawn[258, 240].any()  # a dash and a gap
     assert drawn[300:, :20].max() == 0  # below the threshold
 
 

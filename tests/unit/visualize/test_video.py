@@ -2,6 +2,7 @@
 
 import http.server
 import resource
+import struct
 import threading
 import time
 
@@ -105,6 +106,33 @@ def test_a_video_that_ends_in_the_middle_of_a_frame(tmp_path):
     result = draw_video(Middle(), open_frames(str(cut)), tmp_path / "out.mp4", 0.5)
     assert 10 < result.frames < 50 and result.missing == 50 - result.frames
     assert len(read_video(tmp_path / "out.mp4")[0]) == result.frames
+
+
+def test_a_file_without_a_frame_count_is_not_live(tmp_path):
+    """Bare JPEG pictures one after the other."""
+    pictures = [cv2.imencode(".jpg", np.full((*SIZE, 3), 5 * i, np.uint8))[1].tobytes() for i in range(50)]
+    (tmp_path / "bare.mjpeg").write_bytes(b"".join(pictures))
+    frames, detector = open_frames(str(tmp_path / "bare.mjpeg")), Middle(lambda count: time.sleep(0.002))
+    assert (frames.total, frames.live) == (0, False)
+    result = draw_video(detector, frames, tmp_path / "out.mp4", 0.5)
+    assert (result.frames, result.detected, result.missing) == (50, 50, 0)
+    assert np.allclose(detector.seen, 5 * np.arange(50), atol=4)
+
+
+@pytest.mark.parametrize(("share", "missing"), [(0.5, 0), (2, 50)])
+def test_all_frames_are_read_whatever_the_container_says(tmp_path, share, missing):
+    """The count of Matroska and WebM is a guess from their duration."""
+    content = write_video(tmp_path / "clip.mkv", 50).read_bytes()
+    at = content.index(b"\x44\x89\x88") + 3  # the duration, 8 bytes long
+    duration = struct.pack(">d", struct.unpack(">d", content[at : at + 8])[0] * share)
+    (tmp_path / "wrong.mkv").write_bytes(content[:at] + duration + content[at + 8 :])
+    frames, told = open_frames(str(tmp_path / "wrong.mkv")), []
+    assert frames.total == 50 * share
+    result = draw_video(
+        Middle(), frames, tmp_path / "out.mp4", 0.5, on_progress=lambda *done: told.append(done)
+    )
+    assert (result.frames, result.missing) == (50, missing)
+    assert all(total == 0 or done <= total for done, total in told)
 
 
 @pytest.mark.parametrize(

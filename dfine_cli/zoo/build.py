@@ -27,8 +27,9 @@ def build_detector(weights: PublishedWeights) -> DFINE:
 
 
 def class_map(weights: PublishedWeights) -> ClassMap:
-    """The classes of its heads: with COCO's own ids if they are COCO's, else numbered from 0."""
-    if weights.label_set == "coco":
+    """The classes of its heads: with the ids that the file gives or COCO's own, else numbered from 0."""
+    ids, names = weights.category_ids, weights.class_names
+    if ids is None and weights.label_set == "coco":
         return ClassMap(tuple(name for _, name in COCO80), tuple(i for i, _ in COCO80), "coco80")
-    rows = range(weights.num_classes)
-    return ClassMap(weights.class_names or tuple(f"class {row}" for row in rows), tuple(rows), "none")
+    rows = tuple(range(weights.num_classes))
+    return ClassMap(names or tuple(f"class {row}" for row in rows), ids or rows, "auto" if ids else "none")

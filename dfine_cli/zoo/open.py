@@ -60,7 +60,7 @@ def verify_entry(entry: WeightsEntry) -> tuple[PublishedWeights, str]:
     path = cache.place_of(entry)
     if not path.is_file():
         raise UsageError(f"{entry.name} is not at {path}", f"dfine zoo pull {entry.name}")
-    digest = verify(path, check=lambda path: read_entry(path, entry))
+    digest = verify(entry, check=lambda path: read_entry(path, entry))
     return read_entry(path, entry), digest
 
 

@@ -87,6 +87,8 @@ def command(
     The recipe is chosen by size and amount of data; --from auto takes weights from Objects365 and COCO for complex
     scenes, and from COCO alone for a few simple classes.
     """
+    if class_map and not head:
+        raise UsageError("--class-map and --no-head: no class starts from another one", "leave one of them out")
     from dfine_cli.config.class_map import gather_class_map
     from dfine_cli.config.keys import flatten
     from dfine_cli.config.yaml12 import render_value

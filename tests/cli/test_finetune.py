@@ -64,16 +64,17 @@ def test_the_flags_are_values_of_the_recipe(run: Run, dataset: Path, weights: Pa
     class_map.write_text("cat: dog\n")
     recipe = shown(
         run, dataset, "--from", weights, "--epochs", 7, "--batch", 4, "--freeze", "backbone", "--early-stop", 3,
-        "--backbone-lr-mult", 0.25, "--class-map", class_map, "--no-head", "--set", "optim.lr=1e-3", "--name", "mine",
-        "--seed", 5,
+        "--backbone-lr-mult", 0.25, "--class-map", class_map, "--set", "optim.lr=1e-3", "--name", "mine", "--seed", 5,
     )["recipe"]  # fmt: skip
     assert isinstance(recipe, dict)
     assert recipe["start"] == {
-        "weights": str(weights), "head": "fresh", "class_map": ["cat=dog"], "freeze": "backbone",
+        "weights": str(weights), "head": "transfer", "class_map": ["cat=dog"], "freeze": "backbone",
     }  # fmt: skip
     assert (recipe["schedule"]["epochs"], recipe["schedule"]["early_stop"]) == (7, 3)
     assert (recipe["optim"]["batch"], recipe["optim"]["backbone_lr"]) == (4, 2.5e-4)
     assert (recipe["name"], recipe["run"]["seed"]) == ("mine", 5)
+    recipe = shown(run, dataset, "--from", weights, "--no-head")["recipe"]
+    assert isinstance(recipe, dict) and recipe["start"]["head"] == "fresh"
 
 
 def test_length_and_start_are_chosen_from_the_data(run: Run, dataset: Path) -> None:
@@ -151,6 +152,7 @@ def test_data_without_validation_is_split_always_the_same(run: Run, unsplit: Pat
         (("--freeze", "all"), 2, "`start.freeze` = all"),
         (("--backbone-lr-mult", 0), 2, "must be above 0"),
         (("--class-map", "none.yaml"), 2, "no such file"),
+        (("--class-map", "cat=dog", "--no-head"), 2, "--class-map and --no-head"),
         (("--size", "q"), 2, "there is no recipe `finetune/q`"),
     ],
 )

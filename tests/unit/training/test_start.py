@@ -167,12 +167,45 @@ def test_more_queries_need_no_weights(make_recipe: MakeRecipe, published) -> Non
     assert begin(make_recipe(start={"weights": str(published())}), num_queries=77).fit.exact
 
 
-def test_a_backbone_alone_is_told_as_such(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    path = tmp_path / "b0.pth"
+def backbone_alone(folder: Path) -> Path:
+    prefix = "backbone."
+    path = folder / "b0.pth"
     torch.save(
-        {k.removeprefix("backbone."): v for k, v in fresh_state("n").items() if k.startswith("backbone.")},
-        path,
+        {k.removeprefix(prefix): v for k, v in fresh_state("n").items() if k.startswith(prefix)}, path
     )
+    return path
+
+
+def test_a_class_map_without_heads_to_carry_is_refused(
+    make_recipe: MakeRecipe, published, tmp_path: Path
+) -> None:
+    start = {"weights": str(backbone_alone(tmp_path)), "class_map": ("disc=cat",)}
+    with pytest.raises(UsageError, match="class_map says .* is a backbone, which has none"):
+        begin(make_recipe(start=start))
+    with pytest.raises(UsageError, match="class_map says .* all start fresh") as error:
+        begin(make_recipe(start={**start, "weights": str(published()), "head": "fresh"}))
+    assert "--no-head" in error.value.hint
+
+
+@pytest.mark.parametrize("freeze", ["encoder", "all-but-head"])
+def test_what_starts_fresh_is_not_frozen(
+    freeze: str, make_recipe: MakeRecipe, published, tmp_path: Path
+) -> None:
+    alone = str(backbone_alone(tmp_path))
+    with pytest.raises(UsageError, match=f"start.freeze {freeze}: the encoder would stay as it was drawn"):
+        begin(make_recipe(start={"weights": alone, "freeze": freeze}))
+    begin(make_recipe(start={"weights": alone, "freeze": "backbone"}))
+    knobs = {"decoder_layers": 4}
+    recipe = make_recipe(start={"weights": str(published()), "freeze": freeze}, model=knobs)
+    if freeze == "encoder":
+        begin(recipe, **knobs)
+    else:
+        with pytest.raises(UsageError, match="the decoder would stay as it was drawn"):
+            begin(recipe, **knobs)
+
+
+def test_a_backbone_alone_is_told_as_such(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    path = backbone_alone(tmp_path)
     report = begin(make_recipe(start={"weights": str(path)}))
     parts = {part.part: part for part in report.fit.parts}
     assert not parts["backbone"].missing and not parts["encoder"].fits

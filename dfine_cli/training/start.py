@@ -85,6 +85,8 @@ def start_model(
     _require_kind(weights, recipe)
     _require_curve(weights, model)
     transfer, notes = _match(weights, recipe, classes)
+    if weights.activation is None and not weights.is_backbone:
+        notes = [*notes, _assumed(recipe)]
     fresh = model.state_dict()
     state = {key: value for key, value in weights.state.items() if key not in _FORMULAS}
     state = carry_rows(state, fresh, transfer.matches)
@@ -127,7 +129,11 @@ def _match(weights: PublishedWeights, recipe: Recipe, classes: Sequence[str]) ->
     """Which classes start from which, and what is to be said about it."""
     class_map = read_class_map(recipe.start.class_map)
     if class_map and (weights.is_backbone or recipe.start.head == "fresh"):
-        why = f"{recipe.start.weights} is a backbone, which has none" if weights.is_backbone else "all start fresh"
+        why = (
+            f"{recipe.start.weights} is a backbone, which has none"
+            if weights.is_backbone
+            else "all start fresh"
+        )
         raise UsageError(
             f"start.class_map says which class heads start from which, but {why}",
             "leave out --class-map" + ("" if weights.is_backbone else " or --no-head (start.head: fresh)"),
@@ -147,9 +153,17 @@ def _match(weights: PublishedWeights, recipe: Recipe, classes: Sequence[str]) ->
     return Transfer.by_name(tuple(rows), classes, {**unknown, **class_map}), [note]
 
 
+def _assumed(recipe: Recipe) -> str:
+    return (
+        f"nothing says which activation the decoder of the weights has: {recipe.model.activation} is assumed "
+        "(model.activation; D-FINE has relu, DEIM silu)"
+    )
+
+
 def _require_kind(weights: PublishedWeights, recipe: Recipe) -> None:
     name, size = recipe.start.weights, SIZES[recipe.size]
-    if not weights.is_backbone and weights.activation != recipe.model.activation:
+    known = weights.activation is not None and not weights.is_backbone
+    if known and weights.activation != recipe.model.activation:
         raise UsageError(
             f"{name}: trained with {weights.activation} in the decoder, the recipe has {recipe.model.activation}",
             f"add --set model.activation={weights.activation}",

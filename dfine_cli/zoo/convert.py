@@ -86,7 +86,7 @@ def _write_huggingface(weights: PublishedWeights, part: Path) -> None:
         raise UsageError(
             f"{weights.path}: a backbone alone has no layout there", "write .pth or .safetensors instead"
         )
-    if weights.activation != "relu":
+    if weights.activation not in ("relu", None):
         raise UsageError(
             f"{weights.path}: transformers has no D-FINE with {weights.activation} in all of its decoder",
             "write .pth or .safetensors instead",

@@ -90,7 +90,9 @@ def read_named(path: Path) -> PublishedWeights:
 
 
 def _known(weights: PublishedWeights, entry: WeightsEntry) -> PublishedWeights:
-    """The weights with what their file does not say."""
+    """The weights with what their file does not say; one that we converted says it itself."""
+    if weights.activation is not None:
+        return weights
     return dataclasses.replace(weights, label_set=entry.classes, activation=entry.activation)
 
 

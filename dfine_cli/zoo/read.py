@@ -56,8 +56,8 @@ class PublishedWeights:
     """(height, width) in pixels that it was trained with last."""
     state: State
     """By the published key names; keys of a backbone alone have the prefix ``backbone.`` too."""
-    activation: Activation = "relu"
-    """Of the decoder they were trained with; of published files only the name tells."""
+    activation: Activation | None = None
+    """Of the decoder they were trained with; None where nothing says, as in published files under other names."""
     knobs: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of ``build_model`` in which its model differs from the size."""
 
@@ -251,6 +251,7 @@ def _of_huggingface(path: Path, file: Path, theirs: State) -> PublishedWeights:
     return dataclasses.replace(
         weights,
         input_size=huggingface.input_size_of(processor) or weights.input_size,
+        activation="relu",  # the library has no other
         knobs=huggingface.knobs_of(config, size),
     )
 

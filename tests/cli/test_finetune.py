@@ -11,6 +11,7 @@ import torch
 
 from dfine_cli.config.load import load_recipe
 from dfine_cli.model.dfine import build_model
+from dfine_cli.model.weights import find_entry
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
@@ -103,8 +104,10 @@ def test_the_size_is_that_of_the_weights(start: str, size: str, run: Run, datase
     assert isinstance(recipe, dict) and recipe["size"] == size and recipe["start"]["weights"] == start
 
 
-def test_the_activation_is_that_of_the_weights(run: Run, dataset: Path) -> None:
-    for start, activation in (("n/deim-coco", "silu"), ("n/coco", "relu")):
+def test_the_activation_is_that_of_the_weights(run: Run, dataset: Path, weights: Path) -> None:
+    named = weights.with_name(find_entry("n/deim-coco").file_name)
+    named.hardlink_to(weights)
+    for start, activation in (("n/deim-coco", "silu"), ("n/coco", "relu"), (named, "silu")):
         recipe = shown(run, dataset, "--from", start)["recipe"]
         assert isinstance(recipe, dict) and recipe["model"]["activation"] == activation
 

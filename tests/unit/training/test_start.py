@@ -16,6 +16,7 @@ from dfine_cli.config.load import load_recipe
 from dfine_cli.config.schema import Recipe
 from dfine_cli.errors import CheckError, DfineError, UsageError
 from dfine_cli.model.dfine import build_model
+from dfine_cli.model.weights import find_entry
 from dfine_cli.training.monitor import Monitor
 from dfine_cli.training.run import set_up, train
 from dfine_cli.training.run_dir import RunDir
@@ -170,9 +171,7 @@ def test_more_queries_need_no_weights(make_recipe: MakeRecipe, published) -> Non
 def backbone_alone(folder: Path) -> Path:
     prefix = "backbone."
     path = folder / "b0.pth"
-    torch.save(
-        {k.removeprefix(prefix): v for k, v in fresh_state("n").items() if k.startswith(prefix)}, path
-    )
+    torch.save({k.removeprefix(prefix): v for k, v in fresh_state("n").items() if k.startswith(prefix)}, path)
     return path
 
 
@@ -180,9 +179,9 @@ def test_a_class_map_without_heads_to_carry_is_refused(
     make_recipe: MakeRecipe, published, tmp_path: Path
 ) -> None:
     start = {"weights": str(backbone_alone(tmp_path)), "class_map": ("disc=cat",)}
-    with pytest.raises(UsageError, match="class_map says .* is a backbone, which has none"):
+    with pytest.raises(UsageError, match=r"class_map says .* is a backbone, which has none"):
         begin(make_recipe(start=start))
-    with pytest.raises(UsageError, match="class_map says .* all start fresh") as error:
+    with pytest.raises(UsageError, match=r"class_map says .* all start fresh") as error:
         begin(make_recipe(start={**start, "weights": str(published()), "head": "fresh"}))
     assert "--no-head" in error.value.hint
 
@@ -216,7 +215,6 @@ def test_a_backbone_alone_is_told_as_such(make_recipe: MakeRecipe, tmp_path: Pat
     ("start", "model", "kind", "message"),
     [
         ({"size": "s"}, {}, UsageError, "is D-FINE-S, but the recipe is for size N"),
-        ({}, {"activation": "silu"}, UsageError, "trained with relu in the decoder, the recipe has silu"),
         ({}, {"weighting_a": 0.25}, UsageError, "was trained with model.weighting_a 0.5"),
         ({}, {"weighting_c": 0.125}, UsageError, "was trained with model.weighting_c 0.25"),
     ],
@@ -231,6 +229,21 @@ def test_weights_of_another_kind_are_refused(
 ) -> None:
     with pytest.raises(kind, match=message):
         begin(make_recipe(start={"weights": str(published(**start))}, model=model), **model)
+
+
+def test_an_activation_that_is_known_counts_and_another_is_assumed(
+    make_recipe: MakeRecipe, published, tmp_path: Path
+) -> None:
+    """Only the name of a published file tells it."""
+    known = published().rename(tmp_path / find_entry("n/deim-coco").file_name)
+    with pytest.raises(UsageError, match="trained with silu in the decoder, the recipe has relu"):
+        begin(make_recipe(start={"weights": str(known)}))
+    silu = {"activation": "silu"}
+    assert not begin(make_recipe(start={"weights": str(known)}, model=silu)).notes
+    renamed = known.rename(tmp_path / "mine.pth")
+    for model in ({}, silu):
+        notes = begin(make_recipe(start={"weights": str(renamed)}, model=model)).notes
+        assert f"{model.get('activation', 'relu')} is assumed" in notes[0]
 
 
 def test_broken_files_are_refused(make_recipe: MakeRecipe, published, tmp_path: Path) -> None:

@@ -48,7 +48,11 @@ def command(
     epochs: EpochsOption = None,
     batch: Annotated[
         str | None,
-        typer.Option("--batch", metavar="auto|N", help="Images in one pass; auto: what fits into memory."),
+        typer.Option(
+            "--batch",
+            metavar="auto|N",
+            help="Images in one pass; auto: what fits into memory, at most optim.nominal_batch.",
+        ),
     ] = None,
     input_size: InputSizeOption = None,
     freeze: Annotated[

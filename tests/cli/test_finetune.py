@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,7 +134,9 @@ def test_auto_batch_is_what_fits(run: Run, dataset: Path, weights: Path) -> None
     assert code == 0, err
     values = json.loads(out)
     assert values["batch_probe"]["batch"] == 2 and "batch: batch 2 fits into" in err
-    assert values["dry_run"]["batch"] == "2 = 2 x 1"
+    facts = values["dry_run"]
+    assert facts["batch"] == "2 = 2 x 1" and not {"frozen", "early stop"} & set(facts)
+    assert re.match(r"backbone [\d.e-]+, rest [\d.e-]+ \(scaled", facts["lr"]), facts["lr"]
     assert not Path("runs").exists()
 
 

@@ -103,11 +103,15 @@ def test_a_run_starts_from_them_and_remembers_it(size: str, make_recipe: MakeRec
 def test_the_model_begins_with_the_weights_and_so_does_the_average(
     make_recipe: MakeRecipe, published
 ) -> None:
-    setup = set_up(make_recipe(start={"weights": str(published())}), Monitor())
+    start = {"weights": str(published()), "freeze": "encoder"}
+    setup = set_up(make_recipe(start=start, schedule={"early_stop": 3}), Monitor())
     key = "encoder.input_proj.0.conv.weight"
     for model in (setup.state.model, setup.state.ema.model):
         assert torch.equal(model.state_dict()[key], fresh_state("n")[key])
     setup.loader.close()
+    facts = setup.facts()
+    assert facts["frozen"] == "backbone, encoder" and facts["lr"].startswith("rest ")
+    assert facts["early stop"] == "after 3 epochs without a better AP"
 
 
 def test_own_weights_carry_their_class_names(make_recipe: MakeRecipe) -> None:

@@ -57,12 +57,14 @@ class OpenOptions:
         input_size: (height, width) in pixels to run at; None for that of the file.
         classes: Classes of a file that does not say them; None for COCO's there.
         threads: CPU threads; None for as many as there are CPUs.
+        warn: Told what is odd about a file that is opened all the same.
     """
 
     device: str = "auto"
     input_size: Size | None = None
     classes: ClassMap | None = None
     threads: int | None = None
+    warn: Callable[[str], None] = lambda _: None
 
 
 def _open_torch(path: Path, options: OpenOptions) -> Detector:
@@ -75,7 +77,7 @@ def _open_published(path: Path, options: OpenOptions) -> Detector:
     from dfine_cli.backends.published import open_published
     from dfine_cli.backends.torch_backend import with_options
 
-    return with_options(open_published(path, options.device), options)
+    return with_options(open_published(path, options.device, options.warn), options)
 
 
 def _open_onnx(path: Path, options: OpenOptions) -> Detector:
@@ -102,6 +104,7 @@ TRAINED: dict[str, Opener] = {
     ".pt": _open_torch,
     ".pth": _open_published,
     ".safetensors": _open_published,
+    ".bin": _open_published,
 }
 """Suffixes of files with weights."""
 EXPORTED: dict[str, Opener] = {
@@ -149,8 +152,9 @@ def find_weights(path: Path) -> Path:
         raise UsageError(
             f"{path}: no such file or folder", "give a checkpoint, an exported file or the folder of a run"
         )
-    if (path / "model.safetensors").is_file():
-        return path / "model.safetensors"
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (path / name).is_file():
+            return path / name
     best, last = path / "weights" / "best.pt", path / "weights" / "last.pt"
     if best.is_file():
         return best

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from dfine_cli.backends.torch_backend import TorchDetector, choose_device, open_checkpoint, require_finite
 from dfine_cli.errors import UsageError
-from dfine_cli.zoo.build import build_detector, class_map
+from dfine_cli.zoo.build import build_detector, class_map, warnings_of
 from dfine_cli.zoo.open import open_weights
 
 
-def open_published(name_or_path: str | Path, device: str | torch.device = "auto") -> TorchDetector:
+def open_published(
+    name_or_path: str | Path,
+    device: str | torch.device = "auto",
+    warn: Callable[[str], None] = lambda _: None,
+) -> TorchDetector:
     """The detector behind a name of the zoo, a file of weights or a folder of Hugging Face's layout.
+
+    Args:
+        name_or_path: As ``open_weights`` takes it.
+        device: See ``OpenOptions``.
+        warn: Told what is left out of the weights, and what is assumed of them.
 
     Raises:
         UsageError: No such name or file, no weights of a D-FINE, or a backbone alone.
@@ -29,6 +39,8 @@ def open_published(name_or_path: str | Path, device: str | torch.device = "auto"
         raise UsageError(f"{name_or_path}: a backbone alone detects nothing", "use the weights of a detector")
     model = build_detector(weights)
     require_finite(model, name_or_path)
+    for text in warnings_of(weights):
+        warn(text)
     return TorchDetector(
         model.to(target), class_map(weights), weights.input_size, target, f"dfine-{weights.size}"
     )

@@ -139,7 +139,7 @@ class Backend(NamedTuple):
 
 SIZE = "size"
 """The kind of a subject that is a size and not a file."""
-TORCH_KINDS = frozenset({SIZE, ".pt", ".pth", ".safetensors"})
+TORCH_KINDS = frozenset({SIZE, ".pt", ".pth", ".safetensors", ".bin"})
 """What PyTorch runs, and other backends once it is exported."""
 
 

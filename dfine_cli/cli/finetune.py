@@ -48,7 +48,11 @@ def command(
     epochs: EpochsOption = None,
     batch: Annotated[
         str | None,
-        typer.Option("--batch", metavar="auto|N", help="Images in one pass; auto: what fits into memory."),
+        typer.Option(
+            "--batch",
+            metavar="auto|N",
+            help="Images in one pass; auto: what fits into memory, at most optim.nominal_batch.",
+        ),
     ] = None,
     input_size: InputSizeOption = None,
     freeze: Annotated[
@@ -87,6 +91,10 @@ def command(
     The recipe is chosen by size and amount of data; --from auto takes weights from Objects365 and COCO for complex
     scenes, and from COCO alone for a few simple classes.
     """
+    if class_map and not head:
+        raise UsageError(
+            "--class-map and --no-head: no class starts from another one", "leave one of them out"
+        )
     from dfine_cli.config.class_map import gather_class_map
     from dfine_cli.config.keys import flatten
     from dfine_cli.config.yaml12 import render_value
@@ -107,7 +115,7 @@ def command(
     }
     overrides = to_overrides(flags, set_)
     meant_for, activation = _kind_of(from_)
-    if activation != "relu":
+    if activation not in ("relu", None):
         overrides = [*to_overrides({"model.activation": activation}), *overrides]
     resolved, reasons = _choose(data, size, meant_for, overrides)
     resolved, measured = _refine(resolved, backbone_lr_mult, batch == AUTO)
@@ -173,23 +181,23 @@ def _of_config(path: Path, overrides: list[str]) -> tuple["Resolved", dict[str, 
     return adjust(resolved, {"start.weights": choice.value}, "--from auto"), {"start.weights": choice.reason}
 
 
-def _kind_of(weights: str) -> tuple[str, str]:
-    """The size that weights are for, the smallest where that is open, and the activation of their decoder."""
+def _kind_of(weights: str) -> tuple[str, str | None]:
+    """The size that weights are for, the smallest where that is open, and the activation of their decoder if known."""
     from dfine_cli.config.load import is_weights_path
     from dfine_cli.model.sizes import SIZES
     from dfine_cli.model.weights import WEIGHTS
 
     if weights == AUTO:
-        return "n", "relu"
+        return "n", None
     if is_weights_path(weights):
-        from dfine_cli.zoo.read import read_weights
+        from dfine_cli.zoo.open import read_named
 
-        read = read_weights(Path(weights).expanduser())
-        size, activation = read.size, str(read.activation)
+        read = read_named(Path(weights).expanduser())
+        size, activation = read.size, read.activation
     else:
         entry = WEIGHTS.get(weights.lower())
         size = weights.partition("/")[0].lower()
-        activation = entry.activation if entry else "relu"
+        activation = entry.activation if entry else None
     if size not in SIZES:
         size = next((s.name for s in SIZES.values() if s.backbone.lower() == size), "n")
     return size, activation

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dfine_cli.cli.console import say
 from dfine_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -148,4 +149,5 @@ def to_open_options(device: str, input_size: str | None, classes: Path | None) -
         device,
         (size[0], size[1]) if size else None,
         ClassMap.build(load_coco(classes).categories, "auto") if classes else None,
+        warn=lambda text: say(f"warning: {text}"),
     )

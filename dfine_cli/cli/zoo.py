@@ -220,6 +220,10 @@ def convert(
         return
     if left:
         say(f"left out, as D-FINE-{weights.size.upper()} has no place for it: {', '.join(left)}")
+    if layout == "huggingface" and weights.activation is None:
+        say(
+            "nothing says the activation of its decoder: transformers takes relu, and weights of DEIM need silu"
+        )
     print_out(f"{_summary(weights)} -> {out} ({layout})")
     print_next(f"dfine zoo verify {out}")
 

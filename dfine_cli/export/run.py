@@ -168,7 +168,7 @@ def export(
     if plan.out:
         check_place(plan.out, made.suffix, force=plan.force)
     tell(f"reading {plan.weights}")
-    source = open_source(plan.weights)
+    source = open_source(plan.weights, lambda text: tell(f"warning: {text}"))
     spec = GraphSpec(
         plan.input_size or source.detector.input_size,
         plan.contract,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,12 @@ class Source:
     recipe: dict[str, Any] | None = None
 
 
-def open_source(file: Path) -> Source:
+def open_source(file: Path, warn: Callable[[str], None] = lambda _: None) -> Source:
     """Open a checkpoint or a file of published weights.
+
+    Args:
+        file: A key of ``_OPENERS`` by its suffix.
+        warn: Told what is odd about a file that is opened all the same.
 
     Raises:
         UsageError: It is neither.
@@ -49,10 +54,10 @@ def open_source(file: Path) -> Source:
             f"{file}: only a checkpoint or a file of weights can be exported",
             f"give a run folder, a name of `dfine zoo list`, or a file: {', '.join(_OPENERS)}",
         )
-    return _OPENERS[file.suffix.lower()](file)
+    return _OPENERS[file.suffix.lower()](file, warn)
 
 
-def _open_checkpoint(file: Path) -> Source:
+def _open_checkpoint(file: Path, warn: Callable[[str], None]) -> Source:
     detector = open_checkpoint(file, "cpu")
     content = read_checkpoint(file)
     return Source(
@@ -65,12 +70,16 @@ def _open_checkpoint(file: Path) -> Source:
     )
 
 
-def _open_published(file: Path) -> Source:
+def _open_published(file: Path, warn: Callable[[str], None]) -> Source:
     rows = [entry for entry in WEIGHTS.values() if entry.file_name == file.name]
     weights = rows[0].licence if rows else "not known"
-    return Source(
-        file, open_published(file, "cpu"), hash_of(file), f"{_CODE_LICENCE} (code); weights: {weights}"
-    )
+    detector = open_published(file, "cpu", warn)
+    return Source(file, detector, hash_of(file), f"{_CODE_LICENCE} (code); weights: {weights}")
 
 
-_OPENERS = {".pt": _open_checkpoint, ".pth": _open_published, ".safetensors": _open_published}
+_OPENERS = {
+    ".pt": _open_checkpoint,
+    ".pth": _open_published,
+    ".safetensors": _open_published,
+    ".bin": _open_published,
+}

@@ -68,8 +68,25 @@ class WeightsEntry:
         return NUM_CLASSES[self.classes] if self.classes else 0
 
 
-_DFINE = "https://github.com/Peterande/storage/releases/download/dfinev1.0/"
-_DEIM = "https://github.com/supervisely-ecosystem/deim/releases/download/v0.0.1/"
+@dataclass(frozen=True)
+class _Publisher:
+    """What the files of one place have in common."""
+
+    address: str
+    """All but the name of the file."""
+    source: str
+    """See ``WeightsEntry``, as the next one."""
+    activation: Activation = "relu"
+
+
+_DFINE = _Publisher(
+    "https://github.com/Peterande/storage/releases/download/dfinev1.0/", "D-FINE (arXiv 2410.13842)"
+)
+_DEIM = _Publisher(
+    "https://github.com/supervisely-ecosystem/deim/releases/download/v0.0.1/",
+    "DEIM (arXiv 2412.04234), copy of a third party",
+    "silu",
+)
 
 _COST = {  # parameters in millions, GFLOPs, milliseconds
     "n": (4, 7, 2.12),
@@ -79,58 +96,60 @@ _COST = {  # parameters in millions, GFLOPs, milliseconds
     "x": (62, 202, 12.89),
 }
 
-_TRAINED_ON = {
-    "coco": "COCO 2017",
-    "obj365": "Objects365",
-    "obj365-e25": "Objects365, 25 epochs",
-    "obj2coco": "Objects365, then COCO 2017",
-    "deim-coco": "COCO 2017 with the DEIM recipe",
+_TRAINED_ON: dict[str, tuple[str, LabelSet]] = {  # what the second half of a name means, and the classes
+    "coco": ("COCO 2017", "coco"),
+    "obj365": ("Objects365", "objects365"),
+    "obj365-e25": ("Objects365, 25 epochs", "objects365"),
+    "obj2coco": ("Objects365, then COCO 2017", "coco"),
+    "deim-coco": ("COCO 2017 with the DEIM recipe", "coco"),
 }
 
-_DETECTORS = (  # name, file, AP, AP on the first 5000 images
-    ("n/coco", "dfine_n_coco.pth", 42.8, None),
-    ("s/coco", "dfine_s_coco.pth", 48.5, None),
-    ("m/coco", "dfine_m_coco.pth", 52.3, None),
-    ("l/coco", "dfine_l_coco.pth", 54.0, None),
-    ("x/coco", "dfine_x_coco.pth", 55.8, None),
-    ("s/obj2coco", "dfine_s_obj2coco.pth", 50.7, None),
-    ("m/obj2coco", "dfine_m_obj2coco.pth", 55.1, None),
-    ("l/obj2coco", "dfine_l_obj2coco_e25.pth", 57.3, None),
-    ("x/obj2coco", "dfine_x_obj2coco.pth", 59.3, None),
-    ("s/obj365", "dfine_s_obj365.pth", 31.0, 30.5),
-    ("m/obj365", "dfine_m_obj365.pth", 38.6, 37.4),
-    ("l/obj365", "dfine_l_obj365.pth", None, 40.6),
-    ("l/obj365-e25", "dfine_l_obj365_e25.pth", 44.7, 42.6),
-    ("x/obj365", "dfine_x_obj365.pth", 49.5, 46.5),
-    ("n/deim-coco", "deim_dfine_hgnetv2_n_coco_160e.pth", 43.0, None),
-    ("s/deim-coco", "deim_dfine_hgnetv2_s_coco_120e.pth", 49.0, None),
-    ("m/deim-coco", "deim_dfine_hgnetv2_m_coco_90e.pth", 52.7, None),
-    ("l/deim-coco", "deim_dfine_hgnetv2_l_coco_50e.pth", 54.7, None),
-    ("x/deim-coco", "deim_dfine_hgnetv2_x_coco_50e.pth", 56.5, None),
+_DETECTORS = (  # publisher, name, file, AP, AP on the first 5000 images
+    (_DFINE, "n/coco", "dfine_n_coco.pth", 42.8, None),
+    (_DFINE, "s/coco", "dfine_s_coco.pth", 48.5, None),
+    (_DFINE, "m/coco", "dfine_m_coco.pth", 52.3, None),
+    (_DFINE, "l/coco", "dfine_l_coco.pth", 54.0, None),
+    (_DFINE, "x/coco", "dfine_x_coco.pth", 55.8, None),
+    (_DFINE, "s/obj2coco", "dfine_s_obj2coco.pth", 50.7, None),
+    (_DFINE, "m/obj2coco", "dfine_m_obj2coco.pth", 55.1, None),
+    (_DFINE, "l/obj2coco", "dfine_l_obj2coco_e25.pth", 57.3, None),
+    (_DFINE, "x/obj2coco", "dfine_x_obj2coco.pth", 59.3, None),
+    (_DFINE, "s/obj365", "dfine_s_obj365.pth", 31.0, 30.5),
+    (_DFINE, "m/obj365", "dfine_m_obj365.pth", 38.6, 37.4),
+    (_DFINE, "l/obj365", "dfine_l_obj365.pth", None, 40.6),
+    (_DFINE, "l/obj365-e25", "dfine_l_obj365_e25.pth", 44.7, 42.6),
+    (_DFINE, "x/obj365", "dfine_x_obj365.pth", 49.5, 46.5),
+    (_DEIM, "n/deim-coco", "deim_dfine_hgnetv2_n_coco_160e.pth", 43.0, None),
+    (_DEIM, "s/deim-coco", "deim_dfine_hgnetv2_s_coco_120e.pth", 49.0, None),
+    (_DEIM, "m/deim-coco", "deim_dfine_hgnetv2_m_coco_90e.pth", 52.7, None),
+    (_DEIM, "l/deim-coco", "deim_dfine_hgnetv2_l_coco_50e.pth", 54.7, None),
+    (_DEIM, "x/deim-coco", "deim_dfine_hgnetv2_x_coco_50e.pth", 56.5, None),
 )
 
 _BACKBONES = ("b0", "b1", "b2", "b3", "b4", "b5", "b6")
 
 
-def _detector(name: str, file: str, ap: float | None, ap_first_5000: float | None) -> WeightsEntry:
+def _detector(
+    publisher: _Publisher, name: str, file: str, ap: float | None, ap_first_5000: float | None
+) -> WeightsEntry:
     size, data = name.split("/")
     parameters_m, gflops, latency_ms = _COST[size]
-    deim = data.startswith("deim")
+    trained_on, classes = _TRAINED_ON[data]
     return WeightsEntry(
         name=name,
         kind="detector",
         size=size,
-        url=(_DEIM if deim else _DFINE) + file,
-        classes="objects365" if "365" in data else "coco",
-        trained_on=_TRAINED_ON[data],
+        url=publisher.address + file,
+        classes=classes,
+        trained_on=trained_on,
         input_size=(640, 640),
         ap=ap,
         ap_first_5000=ap_first_5000,
         parameters_m=parameters_m,
         gflops=gflops,
         latency_ms=latency_ms,
-        activation="silu" if deim else "relu",
-        source="DEIM (arXiv 2412.04234), copy of a third party" if deim else "D-FINE (arXiv 2410.13842)",
+        activation=publisher.activation,
+        source=publisher.source,
     )
 
 
@@ -139,7 +158,7 @@ def _backbone(variant: str) -> WeightsEntry:
         name=f"{variant}/imagenet",
         kind="backbone",
         size=variant,
-        url=f"{_DFINE}PPHGNetV2_{variant.upper()}_stage1.pth",
+        url=f"{_DFINE.address}PPHGNetV2_{variant.upper()}_stage1.pth",
         classes=None,
         trained_on="ImageNet",
         input_size=None,

@@ -44,17 +44,20 @@ class Probe:
         limit_mb: What a step was allowed to take.
         measured: Peak memory in MiB of the batches that were tried; None where it did not fit.
         worst: The step in words.
+        most: The largest that was looked at, ``optim.nominal_batch``.
     """
 
     batch: int
     limit_mb: float
     measured: dict[int, float | None]
     worst: str
+    most: int
 
     def tell(self) -> str:
         """The finding as a line."""
         tried = ", ".join(f"{n}: {'-' if mb is None else f'{mb:.0f}'} MB" for n, mb in self.measured.items())
-        return f"batch {self.batch} fits into {self.limit_mb:.0f} MB ({self.worst}; measured {tried})"
+        end = "; optim.nominal_batch, more is not tried" if self.batch == self.most else ""
+        return f"batch {self.batch} fits into {self.limit_mb:.0f} MB ({self.worst}; measured {tried}{end})"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -95,7 +98,7 @@ def probe_batch(recipe: Recipe, monitor: Monitor | None = None) -> Probe:
             f"{limit:.0f} MB may be taken ({worst})",
             "take a smaller --size or --input-size, or free memory",
         )
-    return Probe(best, limit, measured, worst)
+    return Probe(best, limit, measured, worst, target)
 
 
 def divisors(number: int) -> list[int]:

@@ -26,7 +26,7 @@ from dfine_cli.training.curves import write_curves
 from dfine_cli.training.dataset import TrainingData, open_data
 from dfine_cli.training.early_stop import EarlyStop
 from dfine_cli.training.ema import Ema, decay_of, start_share
-from dfine_cli.training.freeze import freeze
+from dfine_cli.training.freeze import FROZEN, freeze
 from dfine_cli.training.guard import Guard
 from dfine_cli.training.interrupt import stop_on_signal
 from dfine_cli.training.keeper import Keeper
@@ -81,9 +81,17 @@ class Setup:
         optim, plan = self.recipe.optim, self.plan
         trained = sum(p.numel() for p in self.state.model.parameters() if p.requires_grad)
         timeline = ", ".join(f"{p.value} {a + 1}-{b}" for p, a, b in plan.phases.timeline())
-        rates = " / ".join(
-            f"{r:.3g}" for r in sorted({g["peak_lr"] for g in self.state.optimizer.param_groups})
-        )
+        peaks = {
+            "backbone" if group["name"].startswith("backbone") else "rest": group["peak_lr"]
+            for group in self.state.optimizer.param_groups
+            if group["params"]  # frozen parts leave theirs empty
+        }
+        rates = ", ".join(f"{part} {rate:.3g}" for part, rate in peaks.items())
+        options = {}
+        if frozen := FROZEN[self.recipe.start.freeze]:
+            options["frozen"] = ", ".join(frozen)
+        if patience := self.recipe.schedule.early_stop:
+            options["early stop"] = f"after {patience} epochs without a better AP"
         return {
             "model": f"D-FINE-{self.recipe.size.upper()}, {trained / 1e6:.2f} M trained parameters",
             "classes": f"{len(self.data.classes)} ({self.data.classes.rule}): {', '.join(self.data.classes.names[:8])}",
@@ -96,6 +104,7 @@ class Setup:
             "phases": f"{timeline} (epochs)",
             "batch": f"{effective_batch(optim)} = {optim.batch} x {accumulation(optim)}",
             "lr": f"{rates} (scaled by {lr_scale(optim):.3g} for the batch), {self.recipe.schedule.curve}",
+            **options,
             **draw(self.recipe, plan.phases, plan.steps_per_epoch),
         }
 

@@ -9,6 +9,7 @@ from dfine_cli.data.objects365 import HEAD_ROWS
 from dfine_cli.errors import UsageError
 from dfine_cli.model.dfine import DFINE
 from dfine_cli.model.sizes import SIZES
+from dfine_cli.training.freeze import FROZEN
 from dfine_cli.training.transfer import Transfer, carry_rows
 from dfine_cli.zoo.download import Progress, silent
 from dfine_cli.zoo.open import open_weights
@@ -70,7 +71,7 @@ def start_model(
     Raises:
         DfineError: The weights cannot be had.
         UsageError: They are for another size, or for a model that the recipe does not describe; or the recipe
-            names none and says what to keep of them.
+            says to keep of them what they do not have.
     """
     name = recipe.start.weights
     if name is None:
@@ -84,6 +85,8 @@ def start_model(
     _require_kind(weights, recipe)
     _require_curve(weights, model)
     transfer, notes = _match(weights, recipe, classes)
+    if weights.activation is None and not weights.is_backbone:
+        notes = [*notes, _assumed(recipe)]
     fresh = model.state_dict()
     state = {key: value for key, value in weights.state.items() if key not in _FORMULAS}
     state = carry_rows(state, fresh, transfer.matches)
@@ -91,6 +94,7 @@ def start_model(
     fitting = {key for part in fit.parts for key in part.fits}
     if not fitting:
         raise UsageError(f"{name}: nothing of it fits a D-FINE-{recipe.size.upper()}", "use other weights")
+    _require_frozen(fit, recipe)
     model.load_state_dict({**fresh, **{key: value for key, value in state.items() if key in fitting}})
     return StartReport(name, _describe(weights), transfer, fit, tuple(notes))
 
@@ -123,11 +127,22 @@ def row_names(weights: PublishedWeights) -> tuple[str, ...] | None:
 
 def _match(weights: PublishedWeights, recipe: Recipe, classes: Sequence[str]) -> tuple[Transfer, list[str]]:
     """Which classes start from which, and what is to be said about it."""
+    class_map = read_class_map(recipe.start.class_map)
+    if class_map and (weights.is_backbone or recipe.start.head == "fresh"):
+        why = (
+            f"{recipe.start.weights} is a backbone, which has none"
+            if weights.is_backbone
+            else "all start fresh"
+        )
+        raise UsageError(
+            f"start.class_map says which class heads start from which, but {why}",
+            "leave out --class-map" + ("" if weights.is_backbone else " or --no-head (start.head: fresh)"),
+        )
     if recipe.start.head == "fresh":
         return Transfer.by_name((), classes), ["the class heads start fresh, as asked (start.head)"]
     if weights.is_backbone:
         return Transfer.by_name((), classes), []
-    names, class_map = row_names(weights), read_class_map(recipe.start.class_map)
+    names = row_names(weights)
     if names is not None:
         return Transfer.by_name(names, classes, class_map), []
     rows, unknown = map(str, range(weights.num_classes)), dict.fromkeys(classes, "none")
@@ -138,9 +153,17 @@ def _match(weights: PublishedWeights, recipe: Recipe, classes: Sequence[str]) ->
     return Transfer.by_name(tuple(rows), classes, {**unknown, **class_map}), [note]
 
 
+def _assumed(recipe: Recipe) -> str:
+    return (
+        f"nothing says which activation the decoder of the weights has: {recipe.model.activation} is assumed "
+        "(model.activation; D-FINE has relu, DEIM silu)"
+    )
+
+
 def _require_kind(weights: PublishedWeights, recipe: Recipe) -> None:
     name, size = recipe.start.weights, SIZES[recipe.size]
-    if not weights.is_backbone and weights.activation != recipe.model.activation:
+    known = weights.activation is not None and not weights.is_backbone
+    if known and weights.activation != recipe.model.activation:
         raise UsageError(
             f"{name}: trained with {weights.activation} in the decoder, the recipe has {recipe.model.activation}",
             f"add --set model.activation={weights.activation}",
@@ -153,6 +176,18 @@ def _require_kind(weights: PublishedWeights, recipe: Recipe) -> None:
             f"(backbone {size.backbone})",
             "use --size and --from of the same size",
         )
+
+
+def _require_frozen(fit: Fit, recipe: Recipe) -> None:
+    """Refuse to freeze what starts fresh: random weights that nothing ever trains."""
+    frozen = FROZEN[recipe.start.freeze]
+    for part in fit.parts:
+        if part.part in frozen and (fresh := part.missing + part.other_shape):
+            raise UsageError(
+                f"start.freeze {recipe.start.freeze}: the {part.part} would stay as it was drawn, as "
+                f"{recipe.start.weights} lacks {len(fresh)} of its entries, such as {fresh[0]}",
+                "freeze less, or start from weights that have it (`dfine zoo list` shows detectors)",
+            )
 
 
 def _require_curve(weights: PublishedWeights, model: DFINE) -> None:

@@ -53,11 +53,5 @@ def record_hash(path: Path, digest: str) -> None:
         part.write_text(json.dumps({"sha256": digest, "bytes": path.stat().st_size}) + "\n")
 
 
-def forget(path: Path) -> None:
-    """Remove a file and what is known about it."""
-    for gone in (path, _record_of(path)):
-        gone.unlink(missing_ok=True)
-
-
 def _record_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dfine_cli.errors import UsageError, cannot_write
 from dfine_cli.zoo import huggingface
+from dfine_cli.zoo.build import class_map
 from dfine_cli.zoo.read import METADATA_KEY, PublishedWeights, describe
 from dfine_cli.zoo.structure import BACKBONE_PREFIX
 
@@ -71,7 +72,8 @@ def _write_published(weights: PublishedWeights, part: Path) -> None:
     import torch
 
     state = _named(weights)
-    torch.save(state if weights.is_backbone else {"model": state}, part)
+    # Readers of the published layout look at ``model`` alone, and pass over what else there is.
+    torch.save(state if weights.is_backbone else {"model": state, METADATA_KEY: describe(weights)}, part)
 
 
 def _write_safetensors(weights: PublishedWeights, part: Path) -> None:
@@ -84,7 +86,7 @@ def _write_huggingface(weights: PublishedWeights, part: Path) -> None:
         raise UsageError(
             f"{weights.path}: a backbone alone has no layout there", "write .pth or .safetensors instead"
         )
-    if weights.activation != "relu":
+    if weights.activation not in ("relu", None):
         raise UsageError(
             f"{weights.path}: transformers has no D-FINE with {weights.activation} in all of its decoder",
             "write .pth or .safetensors instead",
@@ -97,10 +99,12 @@ def _write_huggingface(weights: PublishedWeights, part: Path) -> None:
             "train with model.position_embedding=aligned, or write .pth or .safetensors",
         )
     part.mkdir()
+    config = huggingface.library_config(weights.size, _class_names(weights), weights.state, weights.knobs)
+    if weights.class_names is not None:
+        classes = class_map(weights)
+        config[huggingface.CATEGORIES_KEY] = huggingface.categories_of(classes.names, classes.category_ids)
     contents = {
-        huggingface.CONFIG_FILE: huggingface.library_config(
-            weights.size, _class_names(weights), weights.state, weights.knobs
-        ),
+        huggingface.CONFIG_FILE: config,
         huggingface.PROCESSOR_FILE: huggingface.processor_config(weights.input_size),
     }
     for name, content in contents.items():

@@ -164,8 +164,9 @@ def _ask(url: str, have: int, tag: str, timeout_s: float) -> http.client.HTTPRes
 def _pour(
     response: http.client.HTTPResponse, file: BinaryIO, done: int, total: int | None, progress: Progress
 ) -> None:
+    """Write what comes as it comes: ``read`` would wait for a whole block, and lose half of one to a timeout."""
     progress(done, total)
-    while block := response.read(_BLOCK):
+    while done != total and (block := response.read1(_BLOCK)):
         file.write(block)
         done += len(block)
         progress(done, total)

@@ -21,6 +21,8 @@ State = dict[str, Tensor]
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 PROCESSOR_FILE = "preprocessor_config.json"
+CATEGORIES_KEY = "dfine_categories"
+"""Ours in ``config.json``: names and ids of the data, as COCO writes them. The library keeps it and does not use it."""
 
 # Beginnings of keys, ours and theirs. The first that matches counts, so the special ones come first.
 _PREFIXES = (
@@ -245,6 +247,30 @@ def class_names_of(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     labels = config.get("id2label") or {}
     names = tuple(str(labels[key]) for key in sorted(labels, key=int))
     return None if not names or all(_UNNAMED.match(name) for name in names) else names
+
+
+def categories_of(names: Sequence[str], category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """What ``CATEGORIES_KEY`` holds.
+
+    Args:
+        names: Name of every row of the heads.
+        category_ids: Its id in the data.
+    """
+    return [{"id": i, "name": name} for i, name in zip(category_ids, names, strict=True)]
+
+
+def category_ids_of(config: Mapping[str, Any], names: Sequence[str]) -> tuple[int, ...] | None:
+    """Ids of the classes called ``names``; None if a ``config.json`` gives none, or those of other classes.
+
+    Others are there when the library has trained a model of ours for classes of its own.
+    """
+    given = config.get(CATEGORIES_KEY)
+    if not isinstance(given, list) or not all(isinstance(c, Mapping) for c in given):
+        return None
+    ids = [c.get("id") for c in given]
+    if [c.get("name") for c in given] != list(names) or not all(type(i) is int for i in ids):
+        return None
+    return tuple(ids)
 
 
 def knobs_of(config: Mapping[str, Any], size: str) -> dict[str, Any]:

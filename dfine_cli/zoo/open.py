@@ -60,7 +60,7 @@ def verify_entry(entry: WeightsEntry) -> tuple[PublishedWeights, str]:
     path = cache.place_of(entry)
     if not path.is_file():
         raise UsageError(f"{entry.name} is not at {path}", f"dfine zoo pull {entry.name}")
-    digest = verify(path, check=lambda path: read_entry(path, entry))
+    digest = verify(entry, check=lambda path: read_entry(path, entry))
     return read_entry(path, entry), digest
 
 
@@ -90,7 +90,9 @@ def read_named(path: Path) -> PublishedWeights:
 
 
 def _known(weights: PublishedWeights, entry: WeightsEntry) -> PublishedWeights:
-    """The weights with what their file does not say."""
+    """The weights with what their file does not say; one that we converted says it itself."""
+    if weights.activation is not None:
+        return weights
     return dataclasses.replace(weights, label_set=entry.classes, activation=entry.activation)
 
 

@@ -37,7 +37,7 @@ def pull(
         check: Whether the content is what it should be.
         progress: Is told how a download goes.
         patience: How long to wait and how often to try again.
-        renew: Forget the file and its hash first.
+        renew: Download it again, and put it in the place of the file and its hash once it is whole and checked.
 
     Raises:
         CheckError: It is not what was used first, or not what it should be.
@@ -46,17 +46,15 @@ def pull(
     path = cache.place_of(entry)
     _make_folder(path.parent)
     with FileLock(path.with_name(f".{path.name}.lock")):
-        if renew:
-            cache.forget(path)
-        if path.is_file():
-            verify(path, check=check)
+        if path.is_file() and not renew:
+            verify(entry, check=check)
         else:
-            _fetch(entry, path, check, progress, patience)
+            _fetch(entry, path, check, progress, patience, renew)
     return path
 
 
-def verify(path: Path, *, check: Check) -> str:
-    """Check a file in the cache: against its recorded hash, or if there is none by its content, then record it.
+def verify(entry: WeightsEntry, *, check: Check) -> str:
+    """Check the file of an entry: against its recorded hash, or if there is none by its content, then record it.
 
     Returns:
         Its hash.
@@ -65,12 +63,13 @@ def verify(path: Path, *, check: Check) -> str:
         CheckError: It is not what was used first, or not what it should be.
         DfineError: It cannot be read.
     """
+    path = cache.place_of(entry)
     recorded, found = cache.recorded_hash(path), cache.hash_of(path)
     if recorded is None:
         check(path)
         cache.record_hash(path, found)
     elif recorded != found:
-        raise _changed(path, recorded, found)
+        raise _changed(entry, recorded, found)
     return found
 
 
@@ -85,7 +84,12 @@ def address_of(entry: WeightsEntry) -> str:
 
 
 def _fetch(
-    entry: WeightsEntry, path: Path, check: Check, progress: Progress, patience: Patience | None
+    entry: WeightsEntry,
+    path: Path,
+    check: Check,
+    progress: Progress,
+    patience: Patience | None,
+    renew: bool,
 ) -> None:
     part = path.with_name(f"{path.name}.part")
     address = address_of(entry)
@@ -101,9 +105,9 @@ def _fetch(
         copy(Path(address), part, progress)
     try:
         check(part)
-        recorded, found = cache.recorded_hash(path), cache.hash_of(part)
+        recorded, found = None if renew else cache.recorded_hash(path), cache.hash_of(part)
         if recorded not in (None, found):
-            raise _changed(path, recorded or "", found)
+            raise _changed(entry, recorded or "", found)
     except DfineError as error:
         part.unlink()
         raise type(error)(
@@ -114,10 +118,10 @@ def _fetch(
     cache.record_hash(path, found)
 
 
-def _changed(path: Path, recorded: str, found: str) -> CheckError:
+def _changed(entry: WeightsEntry, recorded: str, found: str) -> CheckError:
     return CheckError(
-        f"{path}: not the file that was used before: SHA-256 {found[:12]}…, it was {recorded[:12]}…",
-        "`dfine zoo pull --renew NAME` takes the present one of the publisher in its place",
+        f"{cache.place_of(entry)}: not the file that was used before: SHA-256 {found[:12]}…, it was {recorded[:12]}…",
+        f"`dfine zoo pull --renew {entry.name}` takes the present one of the publisher in its place",
     )
 
 

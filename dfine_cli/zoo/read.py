@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dfine_cli import checkpoint_format as keys
 from dfine_cli.data.classes import COCO80, ClassMap
+from dfine_cli.data.names import match_names
 from dfine_cli.errors import CheckError, UsageError
 from dfine_cli.model.sizes import SIZES
 from dfine_cli.model.weights import NUM_CLASSES, Activation, LabelSet
@@ -27,7 +28,8 @@ from dfine_cli.zoo.structure import BACKBONE_PREFIX, Fit
 State = dict[str, Tensor]
 
 METADATA_KEY = "dfine"
-"""Under which our ``.safetensors`` describe themselves, as JSON."""
+"""Under which files that we convert describe themselves, as JSON."""
+_COCO_NAMES = tuple(name for _, name in COCO80)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,8 @@ class PublishedWeights:
     """C, rows of the classification heads; 0 for a backbone alone."""
     class_names: tuple[str, ...] | None
     """Name of each row of the heads; None where the file does not say and ``label_set`` does not either."""
+    category_ids: tuple[int, ...] | None = None
+    """Id of each row of the heads in the data; None where the file does not say, and ``label_set`` may."""
     label_set: LabelSet | None
     """The published classes that the rows stand for: as the name of the file says, or, where it says nothing,
     because no other published heads have that many rows."""
@@ -52,8 +56,8 @@ class PublishedWeights:
     """(height, width) in pixels that it was trained with last."""
     state: State
     """By the published key names; keys of a backbone alone have the prefix ``backbone.`` too."""
-    activation: Activation = "relu"
-    """Of the decoder they were trained with; of published files only the name tells."""
+    activation: Activation | None = None
+    """Of the decoder they were trained with; None where nothing says, as in published files under other names."""
     knobs: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of ``build_model`` in which its model differs from the size."""
 
@@ -92,18 +96,18 @@ def read_weights(path: Path) -> PublishedWeights:
     file = _file_of(path)
     if file.suffix == ".safetensors":
         state, metadata = _read_safetensors(file)
-        content: object = state
-        described = metadata.get(METADATA_KEY, "")
+        layout, described = "safetensors", metadata.get(METADATA_KEY)
     else:
-        content, described = load_plain(file), ""
-    if isinstance(content, dict) and keys.FORMAT_KEY in content:
-        return _of_checkpoint(file, keys.check_format(file, content))
-    layout, state = _find_state(path, content)
+        content = load_plain(file)
+        if isinstance(content, dict) and keys.FORMAT_KEY in content:
+            return _of_checkpoint(file, keys.check_format(file, content))
+        layout, state = _find_state(path, content)
+        described = content.get(METADATA_KEY) if isinstance(content, dict) else None
     if huggingface.is_huggingface(state):
         return _of_huggingface(path, file, state)
-    if described:
-        return _of_described(path, state, described)
-    return _of_published(path, "safetensors" if file.suffix == ".safetensors" else layout, state)
+    if described is not None:
+        return _of_described(path, layout, state, described)
+    return _of_published(path, layout, state)
 
 
 def _file_of(path: Path) -> Path:
@@ -170,6 +174,7 @@ def _of_checkpoint(path: Path, file: dict[str, Any]) -> PublishedWeights:
             size=file[keys.SIZE],
             num_classes=len(classes),
             class_names=classes.names,
+            category_ids=classes.category_ids,
             label_set=None,
             input_size=tuple(recipe["data"]["input_size"]),
             state=dict(file[file[keys.BEST_WEIGHTS]]),
@@ -193,16 +198,19 @@ def _knobs(model: Mapping[str, Any]) -> dict[str, Any]:
     return knobs
 
 
-def _of_described(path: Path, state: State, text: str) -> PublishedWeights:
+def _of_described(path: Path, layout: str, state: State, text: str) -> PublishedWeights:
     try:
         described = json.loads(text)
-        names = described["classes"]
+        names, ids = described["classes"], described.get("category_ids")
+        if any(known is not None and len(known) != described["num_classes"] for known in (names, ids)):
+            raise ValueError("not as many names or ids as classes")
         return PublishedWeights(
             path=path,
-            layout="safetensors",
+            layout=layout,
             size=described["size"],
             num_classes=described["num_classes"],
             class_names=tuple(names) if names else None,
+            category_ids=tuple(ids) if ids else None,
             label_set=described["label_set"],
             input_size=tuple(described["input_size"]),
             state=state,
@@ -216,12 +224,13 @@ def _of_described(path: Path, state: State, text: str) -> PublishedWeights:
 
 
 def describe(weights: PublishedWeights) -> str:
-    """What ``.safetensors`` says about itself under ``METADATA_KEY``, as JSON."""
+    """What a file that we convert says about itself under ``METADATA_KEY``, as JSON."""
     return json.dumps(
         {
             "size": weights.size,
             "num_classes": weights.num_classes,
             "classes": weights.class_names,
+            "category_ids": weights.category_ids,
             "label_set": weights.label_set,
             "input_size": weights.input_size,
             "activation": weights.activation,
@@ -238,12 +247,24 @@ def _of_huggingface(path: Path, file: Path, theirs: State) -> PublishedWeights:
     weights = _of_published(path, "huggingface", state, size)
     names = huggingface.class_names_of(config)
     if names is not None and len(names) == weights.num_classes:
-        weights = dataclasses.replace(weights, class_names=names, label_set=None)
+        weights = _named(weights, names, huggingface.category_ids_of(config, names))
     return dataclasses.replace(
         weights,
         input_size=huggingface.input_size_of(processor) or weights.input_size,
+        activation="relu",  # the library has no other
         knobs=huggingface.knobs_of(config, size),
     )
+
+
+def _named(
+    weights: PublishedWeights, names: tuple[str, ...], ids: tuple[int, ...] | None
+) -> PublishedWeights:
+    """The weights with the classes of a ``config.json``: names that are COCO's in other words are COCO's."""
+    if ids is None and len(names) == len(COCO80):
+        sources = [match.source for match in match_names(names, _COCO_NAMES)]
+        if sources == list(range(len(COCO80))):
+            return dataclasses.replace(weights, class_names=_COCO_NAMES, label_set="coco")
+    return dataclasses.replace(weights, class_names=names, category_ids=ids, label_set=None)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -293,7 +314,7 @@ def _of_published(path: Path, layout: str, state: State, size: str | None = None
         layout=layout,
         size=size,
         num_classes=num_classes,
-        class_names=tuple(name for _, name in COCO80) if label_set == "coco" else None,
+        class_names=_COCO_NAMES if label_set == "coco" else None,
         label_set=label_set,
         input_size=_input_size(state, size),
         state=state,

@@ -28,7 +28,7 @@ MAY_IMPORT = {  # layer: what it may import beside itself; a dotted entry is one
     "model": LEAF,
     "data": LEAF | {"config.schema"},
     "losses": LEAF | {"config.schema", "model.fdr"},
-    "zoo": LEAF | {"model", "data.classes"},
+    "zoo": LEAF | {"model", "data.classes", "data.names"},
     "backends": LEAF | {"model", "data.preprocess", "data.classes", "zoo"},
     "evaluation": LEAF | {"data", "backends"},
     "training": LEAF

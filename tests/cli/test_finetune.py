@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import torch
 
 from dfine_cli.config.load import load_recipe
 from dfine_cli.model.dfine import build_model
+from dfine_cli.model.weights import find_entry
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
@@ -64,16 +66,17 @@ def test_the_flags_are_values_of_the_recipe(run: Run, dataset: Path, weights: Pa
     class_map.write_text("cat: dog\n")
     recipe = shown(
         run, dataset, "--from", weights, "--epochs", 7, "--batch", 4, "--freeze", "backbone", "--early-stop", 3,
-        "--backbone-lr-mult", 0.25, "--class-map", class_map, "--no-head", "--set", "optim.lr=1e-3", "--name", "mine",
-        "--seed", 5,
+        "--backbone-lr-mult", 0.25, "--class-map", class_map, "--set", "optim.lr=1e-3", "--name", "mine", "--seed", 5,
     )["recipe"]  # fmt: skip
     assert isinstance(recipe, dict)
     assert recipe["start"] == {
-        "weights": str(weights), "head": "fresh", "class_map": ["cat=dog"], "freeze": "backbone",
+        "weights": str(weights), "head": "transfer", "class_map": ["cat=dog"], "freeze": "backbone",
     }  # fmt: skip
     assert (recipe["schedule"]["epochs"], recipe["schedule"]["early_stop"]) == (7, 3)
     assert (recipe["optim"]["batch"], recipe["optim"]["backbone_lr"]) == (4, 2.5e-4)
     assert (recipe["name"], recipe["run"]["seed"]) == ("mine", 5)
+    recipe = shown(run, dataset, "--from", weights, "--no-head")["recipe"]
+    assert isinstance(recipe, dict) and recipe["start"]["head"] == "fresh"
 
 
 def test_length_and_start_are_chosen_from_the_data(run: Run, dataset: Path) -> None:
@@ -102,8 +105,10 @@ def test_the_size_is_that_of_the_weights(start: str, size: str, run: Run, datase
     assert isinstance(recipe, dict) and recipe["size"] == size and recipe["start"]["weights"] == start
 
 
-def test_the_activation_is_that_of_the_weights(run: Run, dataset: Path) -> None:
-    for start, activation in (("n/deim-coco", "silu"), ("n/coco", "relu")):
+def test_the_activation_is_that_of_the_weights(run: Run, dataset: Path, weights: Path) -> None:
+    named = weights.with_name(find_entry("n/deim-coco").file_name)
+    named.hardlink_to(weights)
+    for start, activation in (("n/deim-coco", "silu"), ("n/coco", "relu"), (named, "silu")):
         recipe = shown(run, dataset, "--from", start)["recipe"]
         assert isinstance(recipe, dict) and recipe["model"]["activation"] == activation
 
@@ -129,7 +134,9 @@ def test_auto_batch_is_what_fits(run: Run, dataset: Path, weights: Path) -> None
     assert code == 0, err
     values = json.loads(out)
     assert values["batch_probe"]["batch"] == 2 and "batch: batch 2 fits into" in err
-    assert values["dry_run"]["batch"] == "2 = 2 x 1"
+    facts = values["dry_run"]
+    assert facts["batch"] == "2 = 2 x 1" and not {"frozen", "early stop"} & set(facts)
+    assert re.match(r"backbone [\d.e-]+, rest [\d.e-]+ \(scaled", facts["lr"]), facts["lr"]
     assert not Path("runs").exists()
 
 
@@ -151,6 +158,7 @@ def test_data_without_validation_is_split_always_the_same(run: Run, unsplit: Pat
         (("--freeze", "all"), 2, "`start.freeze` = all"),
         (("--backbone-lr-mult", 0), 2, "must be above 0"),
         (("--class-map", "none.yaml"), 2, "no such file"),
+        (("--class-map", "cat=dog", "--no-head"), 2, "--class-map and --no-head"),
         (("--size", "q"), 2, "there is no recipe `finetune/q`"),
     ],
 )

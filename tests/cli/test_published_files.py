@@ -51,9 +51,12 @@ def test_every_size_is_scored_and_fine_tuned_from_both_layouts(run: Run, pets: P
     """No weights are trained here: what counts is that every tensor finds its place in every command."""
     state, path = state_of(size), pets / f"{size}.pth"
     first, second = list(LAYOUTS)[:: 1 if size in "nml" else -1]
-    torch.save(LAYOUTS[first](state), path)
+    surplus = {f"encoder.projector.{i}.weight": torch.zeros(2) for i in range(5)}
+    torch.save(LAYOUTS[first]({**state, **surplus}), path)
     code, out, err = run("eval", path, pets, *QUICK)
     assert code == 0, err
+    assert f"warning: {path}: nothing says the activation of its decoder, relu is assumed" in err
+    assert "no place for it: encoder.projector.0.weight" in err and "2.weight and 2 more\n" in err
     assert json.loads(out)["schema_version"] == 1
     torch.save(LAYOUTS[second](state), path)
     code, out, err = run("finetune", pets, "--from", path, *TUNED)
@@ -62,6 +65,7 @@ def test_every_size_is_scored_and_fine_tuned_from_both_layouts(run: Run, pets: P
     assert facts["model"].startswith(f"D-FINE-{size.upper()}, ") and facts["step"].startswith("loss ")
     assert f"D-FINE-{size.upper()} with 80 classes at 96x96 ({second} layout)" in err
     assert "2 of 2 classes are warm-started" in err and "missing" not in err
+    assert "relu is assumed" in err
     path.unlink()  # up to 250 MB
 
 

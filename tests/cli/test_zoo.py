@@ -233,3 +233,22 @@ def test_eval_takes_a_name(run: Run, mirror: Path, dataset: Path) -> None:
     assert code == 0, err
     assert json.loads(out)["predictions"] == "dfine_n_coco_val.json"
     assert Path("dfine_n_coco_val.json").is_file()
+
+
+def predicted(run: Run, model: Path, data: Path) -> list[tuple[int, int, float]]:
+    """Image, category and score of everything that is found."""
+    code, _, err = run("eval", model, data, "--workers", "0", "--device", "cpu", "--out", "found.json")
+    assert code == 0, err
+    return [(r["image_id"], r["category_id"], r["score"]) for r in json.loads(Path("found.json").read_text())]
+
+
+def test_every_converted_layout_keeps_names_and_ids(run: Run, trained: Path) -> None:
+    expected = predicted(run, trained / "toy", trained / "data")
+    ids = {category for _, category, _ in expected}
+    assert max(ids) > 10, "ids are sparse, which the rows of the heads are not"
+    source = trained / "toy"
+    for out in ("toy.safetensors", "toy.pth", "folder", "again.pth"):
+        code, _, err = run("zoo", "convert", source, out)
+        assert code == 0, err
+        assert predicted(run, Path(out), trained / "data") == expected, out
+        source = Path(out)

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from dfine_cli.backends.detector import open_detector
+from dfine_cli.backends.detector import OpenOptions, open_detector
 from dfine_cli.backends.torch_backend import TorchDetector
 from dfine_cli.data.classes import COCO80, ClassMap
 from dfine_cli.errors import CheckError, UsageError
@@ -66,18 +67,22 @@ def test_published_files_and_folders_are_opened(tmp_path: Path) -> None:
     path, folder = tmp_path / "mine.pth", tmp_path / "folder"
     # a stray entry, such as the projector that distillation leaves behind, does no harm
     torch.save({"model": {**state, "encoder.projector.weight": torch.zeros(2, 2)}}, path)
-    first = open_detector(path, "cpu")
+    warnings: list[str] = []
+    first = open_detector(path, options=OpenOptions("cpu", warn=warnings.append))
+    assert "encoder.projector.weight" in warnings[-1] and "relu is assumed" in warnings[0]
     assert first.classes == ClassMap(("class 0", "class 1", "class 2"), (0, 1, 2), "none")
     assert first.input_size == (320, 320)
     convert(read_weights(path), folder)
     second = open_detector(folder, "cpu")
     assert second.input_size == (320, 320)
-    assert isinstance(first, TorchDetector) and isinstance(second, TorchDetector)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    third = open_detector(folder, options=OpenOptions("cpu", warn=warnings.append))
+    assert len(warnings) == 2
     images = np.random.default_rng(0).integers(0, 256, (1, 3, 320, 320), np.uint8)
-    for ours, theirs in zip(
-        first.detect(images, [(10, 10)])[0], second.detect(images, [(10, 10)])[0], strict=True
-    ):
-        assert np.array_equal(ours, theirs)
+    found = [detector.detect(images, [(10, 10)])[0] for detector in (first, second, third)]
+    for ours, *theirs in zip(*found, strict=True):
+        assert all(np.array_equal(ours, other) for other in theirs)
 
 
 def test_what_cannot_detect_is_refused(tmp_path: Path) -> None:

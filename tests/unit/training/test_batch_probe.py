@@ -74,6 +74,7 @@ def test_a_probe_takes_the_largest_size_and_what_fits(
     most = max(crowded(load_coco(recipe.data.train_json), 1))  # type: ignore[arg-type]
     assert {s[4] for s in seen} == {most}
     assert "worst step: 160x128" in found.tell() and found.to_dict()["batch"] == 2
+    assert "optim.nominal_batch, more is not tried" in found.tell()
 
 
 def test_too_little_memory_is_told(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +95,7 @@ def test_a_device_that_runs_out_of_memory_is_no_failure(
 
     monkeypatch.setattr(batch_probe, "train_step", full)
     found = probe_batch(make_recipe(optim={"batch": 4}))
-    assert found.batch == 1 and found.measured[2] is None
+    assert found.batch == 1 and found.measured[2] is None and "nominal" not in found.tell()
 
 
 def test_a_container_limits_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from dfine_cli.config.load import load_recipe
 from dfine_cli.config.schema import Recipe
 from dfine_cli.errors import CheckError, DfineError, UsageError
 from dfine_cli.model.dfine import build_model
+from dfine_cli.model.weights import find_entry
 from dfine_cli.training.monitor import Monitor
 from dfine_cli.training.run import set_up, train
 from dfine_cli.training.run_dir import RunDir
@@ -102,11 +103,15 @@ def test_a_run_starts_from_them_and_remembers_it(size: str, make_recipe: MakeRec
 def test_the_model_begins_with_the_weights_and_so_does_the_average(
     make_recipe: MakeRecipe, published
 ) -> None:
-    setup = set_up(make_recipe(start={"weights": str(published())}), Monitor())
+    start = {"weights": str(published()), "freeze": "encoder"}
+    setup = set_up(make_recipe(start=start, schedule={"early_stop": 3}), Monitor())
     key = "encoder.input_proj.0.conv.weight"
     for model in (setup.state.model, setup.state.ema.model):
         assert torch.equal(model.state_dict()[key], fresh_state("n")[key])
     setup.loader.close()
+    facts = setup.facts()
+    assert facts["frozen"] == "backbone, encoder" and facts["lr"].startswith("rest ")
+    assert facts["early stop"] == "after 3 epochs without a better AP"
 
 
 def test_own_weights_carry_their_class_names(make_recipe: MakeRecipe) -> None:
@@ -167,12 +172,43 @@ def test_more_queries_need_no_weights(make_recipe: MakeRecipe, published) -> Non
     assert begin(make_recipe(start={"weights": str(published())}), num_queries=77).fit.exact
 
 
+def backbone_alone(folder: Path) -> Path:
+    prefix = "backbone."
+    path = folder / "b0.pth"
+    torch.save({k.removeprefix(prefix): v for k, v in fresh_state("n").items() if k.startswith(prefix)}, path)
+    return path
+
+
+def test_a_class_map_without_heads_to_carry_is_refused(
+    make_recipe: MakeRecipe, published, tmp_path: Path
+) -> None:
+    start = {"weights": str(backbone_alone(tmp_path)), "class_map": ("disc=cat",)}
+    with pytest.raises(UsageError, match=r"class_map says .* is a backbone, which has none"):
+        begin(make_recipe(start=start))
+    with pytest.raises(UsageError, match=r"class_map says .* all start fresh") as error:
+        begin(make_recipe(start={**start, "weights": str(published()), "head": "fresh"}))
+    assert "--no-head" in error.value.hint
+
+
+@pytest.mark.parametrize("freeze", ["encoder", "all-but-head"])
+def test_what_starts_fresh_is_not_frozen(
+    freeze: str, make_recipe: MakeRecipe, published, tmp_path: Path
+) -> None:
+    alone = str(backbone_alone(tmp_path))
+    with pytest.raises(UsageError, match=f"start.freeze {freeze}: the encoder would stay as it was drawn"):
+        begin(make_recipe(start={"weights": alone, "freeze": freeze}))
+    begin(make_recipe(start={"weights": alone, "freeze": "backbone"}))
+    knobs = {"decoder_layers": 4}
+    recipe = make_recipe(start={"weights": str(published()), "freeze": freeze}, model=knobs)
+    if freeze == "encoder":
+        begin(recipe, **knobs)
+    else:
+        with pytest.raises(UsageError, match="the decoder would stay as it was drawn"):
+            begin(recipe, **knobs)
+
+
 def test_a_backbone_alone_is_told_as_such(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    path = tmp_path / "b0.pth"
-    torch.save(
-        {k.removeprefix("backbone."): v for k, v in fresh_state("n").items() if k.startswith("backbone.")},
-        path,
-    )
+    path = backbone_alone(tmp_path)
     report = begin(make_recipe(start={"weights": str(path)}))
     parts = {part.part: part for part in report.fit.parts}
     assert not parts["backbone"].missing and not parts["encoder"].fits
@@ -183,7 +219,6 @@ def test_a_backbone_alone_is_told_as_such(make_recipe: MakeRecipe, tmp_path: Pat
     ("start", "model", "kind", "message"),
     [
         ({"size": "s"}, {}, UsageError, "is D-FINE-S, but the recipe is for size N"),
-        ({}, {"activation": "silu"}, UsageError, "trained with relu in the decoder, the recipe has silu"),
         ({}, {"weighting_a": 0.25}, UsageError, "was trained with model.weighting_a 0.5"),
         ({}, {"weighting_c": 0.125}, UsageError, "was trained with model.weighting_c 0.25"),
     ],
@@ -198,6 +233,21 @@ def test_weights_of_another_kind_are_refused(
 ) -> None:
     with pytest.raises(kind, match=message):
         begin(make_recipe(start={"weights": str(published(**start))}, model=model), **model)
+
+
+def test_an_activation_that_is_known_counts_and_another_is_assumed(
+    make_recipe: MakeRecipe, published, tmp_path: Path
+) -> None:
+    """Only the name of a published file tells it."""
+    known = published().rename(tmp_path / find_entry("n/deim-coco").file_name)
+    with pytest.raises(UsageError, match="trained with silu in the decoder, the recipe has relu"):
+        begin(make_recipe(start={"weights": str(known)}))
+    silu = {"activation": "silu"}
+    assert not begin(make_recipe(start={"weights": str(known)}, model=silu)).notes
+    renamed = known.rename(tmp_path / "mine.pth")
+    for model in ({}, silu):
+        notes = begin(make_recipe(start={"weights": str(renamed)}, model=model)).notes
+        assert f"{model.get('activation', 'relu')} is assumed" in notes[0]
 
 
 def test_broken_files_are_refused(make_recipe: MakeRecipe, published, tmp_path: Path) -> None:

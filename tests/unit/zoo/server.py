@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ class Behaviour:
     """For each answer to come: bytes after which the connection is cut."""
     stall_after: list[int] = field(default_factory=list)
     """The same, but the connection stays open and silent."""
+    trickle: int = 0
+    """Bytes that it sends at a time, with pauses; 0 for all at once."""
     statuses: list[int] = field(default_factory=list)
     """Answers to come before the file is sent."""
     redirects: dict[str, str] = field(default_factory=dict)
@@ -83,8 +86,13 @@ class _Handler(BaseHTTPRequestHandler):
             content = content[: todo.cut_after.pop(0)]
             self.close_connection = True
         stalls = bool(todo.stall_after)
-        self.wfile.write(content[: todo.stall_after.pop(0)] if stalls else content)
-        self.wfile.flush()
+        content = content[: todo.stall_after.pop(0)] if stalls else content
+        step = todo.trickle or len(content) or 1
+        for start in range(0, len(content), step):
+            self.wfile.write(content[start : start + step])
+            self.wfile.flush()
+            if todo.trickle:
+                time.sleep(0.01)
         if stalls:
             todo.released.wait()
             self.close_connection = True

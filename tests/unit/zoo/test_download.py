@@ -135,11 +135,15 @@ def test_redirects_are_followed(part: Path, server: Behaviour) -> None:
     assert part.read_bytes() == CONTENT
 
 
-def test_a_silent_server_is_asked_again(part: Path, server: Behaviour, waits: Waits) -> None:
-    server.stall_after = [2000]
-    download(server.url + NAME, part, patience=Patience(timeout_s=0.5, pauses_s=(1.0,) * 20, sleep=waits))
+@pytest.mark.parametrize("trickle", [0, 7000])
+def test_a_server_that_falls_silent_is_asked_for_the_rest(
+    trickle: int, part: Path, server: Behaviour, waits: Waits
+) -> None:
+    server.stall_after, server.trickle = [30_000], trickle
+    download(server.url + NAME, part, patience=Patience(timeout_s=3.0, pauses_s=(1.0,) * 20, sleep=waits))
     assert part.read_bytes() == CONTENT
-    assert waits.pauses
+    assert [wanted for _, wanted in server.asked] == [None, "bytes=30000-"], "whatever came is kept"
+    assert waits.pauses == [1.0]
 
 
 def test_a_busy_server_is_asked_again(

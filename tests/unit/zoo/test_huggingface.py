@@ -12,8 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from dfine_cli.data.classes import COCO80
 from dfine_cli.model.dfine import DFINE, build_model
 from dfine_cli.model.sizes import SIZES
+from dfine_cli.zoo.build import class_map
 from dfine_cli.zoo.convert import convert
 from dfine_cli.zoo.huggingface import library_config, to_huggingface
 from dfine_cli.zoo.open import open_weights
@@ -82,6 +84,7 @@ def rectangular(tmp_path: Path) -> PublishedWeights:
         size="n",
         num_classes=2,
         class_names=("red", "blue"),
+        category_ids=(90, 7),
         label_set=None,
         input_size=(160, 256),
         state=model.state_dict(),
@@ -111,12 +114,46 @@ def test_what_we_write_we_read(rectangular: PublishedWeights, tmp_path: Path) ->
     convert(rectangular, tmp_path / "folder")
     weights = open_weights(tmp_path / "folder")
     assert (weights.class_names, weights.input_size) == (("red", "blue"), (160, 256))
+    assert weights.category_ids == (90, 7)
     assert weights.knobs == {**rectangular.knobs}
     assert weights.fit().exact
     for key, value in rectangular.state.items():
         if not key.endswith(("anchors", "valid_mask")):
             assert torch.equal(weights.state[key], value), key
             assert weights.state[key].dtype == value.dtype, key
+
+
+def test_ids_are_kept_only_for_the_classes_that_they_are_for(
+    rectangular: PublishedWeights, tmp_path: Path
+) -> None:
+    """The library keeps what it does not know, also when it is given other classes."""
+    convert(rectangular, tmp_path / "folder")
+    model = transformers.DFineForObjectDetection.from_pretrained(tmp_path / "folder")
+    model.save_pretrained(tmp_path / "again")
+    assert read_weights(tmp_path / "again").category_ids == (90, 7)
+    model.config.id2label = {0: "red", 1: "green"}
+    model.save_pretrained(tmp_path / "other")
+    weights = read_weights(tmp_path / "other")
+    assert (weights.class_names, weights.category_ids) == (("red", "green"), None)
+
+
+IN_OTHER_WORDS = {"motorcycle": "motorbike", "airplane": "aeroplane", "couch": "sofa", "tv": "tvmonitor"}
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_the_ids_of_coco_belong_to_its_names_in_its_order(
+    ordered: bool, save: Callable[..., Path], state_of: Callable[..., dict[str, torch.Tensor]]
+) -> None:
+    names = [IN_OTHER_WORDS.get(name, name).replace("potted plant", "pottedplant") for _, name in COCO80]
+    if not ordered:
+        names[:2] = names[1::-1]
+    path = save(to_huggingface(state_of()), "pytorch_model.bin")
+    (path.parent / "config.json").write_text(json.dumps({"id2label": dict(enumerate(names))}))
+    classes = class_map(read_weights(path))
+    if ordered:
+        assert tuple(zip(classes.category_ids, classes.names, strict=True)) == COCO80
+    else:
+        assert (classes.names, classes.category_ids) == (tuple(names), tuple(range(80)))
 
 
 def test_names_as_they_are_in_memory_are_read_too(

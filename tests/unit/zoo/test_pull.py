@@ -98,9 +98,22 @@ def test_another_file_at_the_address_is_not_used_until_told(
     mirror.files = dict.fromkeys(mirror.files, other)
     with pytest.raises(CheckError, match="not the file that was used before") as error:
         pull_entry(ENTRY)
-    assert "--renew" in error.value.hint and found(home) == {f"{ENTRY.file_name}.json"}
+    assert f"--renew {ENTRY.name}" in error.value.hint and found(home) == {f"{ENTRY.file_name}.json"}
     assert pull_entry(ENTRY, renew=True).read_bytes() == other
     assert pull_entry(ENTRY).read_bytes() == other
+
+
+def test_a_renewal_that_fails_loses_nothing(home: Path, mirror: Behaviour, backbone: bytes) -> None:
+    path = pull_entry(ENTRY)
+    record = cache.recorded_hash(path)
+    mirror.statuses = [404]
+    with pytest.raises(DfineError, match="404"):
+        pull_entry(ENTRY, renew=True)
+    mirror.files = dict.fromkeys(mirror.files, backbone[: len(backbone) // 2])
+    with pytest.raises(DfineError, match="cut off"):
+        pull_entry(ENTRY, renew=True)
+    assert found(home) == BOTH
+    assert path.read_bytes() == backbone and cache.recorded_hash(path) == record
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -190,7 +191,8 @@ def test_safetensors_that_are_cut_off_or_say_nonsense(tmp_path: Path, state_of) 
     path.write_bytes(b"")
     with pytest.raises(DfineError, match="cut off or something else"):
         read_weights(path)
-    for description in ("{", "[]", "{}"):
+    whole = json.dumps({"size": "n", "num_classes": 80, "classes": ["cat"], "label_set": None})
+    for description in ("{", "[]", "{}", whole):
         save_file(state, path, {"dfine": description})
         with pytest.raises(DfineError, match="its description cannot be used"):
             read_weights(path)

@@ -307,6 +307,11 @@ def find_data(source: Path | None, split: Split, images: Path | None) -> "SplitF
         )
     layout = find_layout(source)
     if layout.single and layout.train is not None:
+        if source.is_dir() and layout.single_name == "train" and split is not Split.TRAIN:
+            raise UsageError(
+                f"{source}: there is only the training split, {layout.train.json}",
+                "add --split train, or name the file, if scores on what was trained on are meant",
+            )
         return layout.train
     return layout.require(split.value)
 

@@ -48,6 +48,8 @@ class Layout:
     test: SplitFiles | None = None
     single: bool = False
     """There is one annotation file in all; it counts as ``train``, whatever its name."""
+    single_name: str | None = None
+    """The split that the name or folder of a single file promises."""
 
     @property
     def splits(self) -> dict[str, SplitFiles]:
@@ -95,8 +97,10 @@ def find_layout(path: Path) -> Layout:
 
 
 def _single(file: Path, root: Path) -> Layout:
-    images = _find_images(file, root, _split_name(file, root) or "")
-    return Layout(root, train=SplitFiles(file, images), single=True)
+    name = _split_name(file, root)
+    return Layout(
+        root, train=SplitFiles(file, _find_images(file, root, name or "")), single=True, single_name=name
+    )
 
 
 def _annotation_files(root: Path) -> list[Path]:

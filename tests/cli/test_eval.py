@@ -123,3 +123,16 @@ def test_damaged_data_are_told_before_the_first_image(
     file = changed(lambda content: content["annotations"][0].update(bbox=[1, 2, 3]))
     code, out, err = run("eval", trained / "toy", file, "--images", trained / "data/val", *FAST)
     assert (code, out) == (4, "") and "not four finite numbers" in err and len(err.splitlines()) == 2
+
+
+def test_training_data_are_not_scored_as_validation(run: Run, trained: Path, tmp_path: Path) -> None:
+    """A folder with nothing but a training split, in the layout of Roboflow."""
+    folder = tmp_path / "only" / "train"
+    folder.mkdir(parents=True)
+    content = json.loads((trained / "data/annotations/instances_val.json").read_text())
+    (folder / "_annotations.coco.json").write_text(json.dumps(content))
+    for image in content["images"]:
+        (folder / image["file_name"]).symlink_to(trained / "data" / "val" / image["file_name"])
+    code, out, err = run("eval", trained / "toy", folder.parent, *FAST)
+    assert (code, out) == (2, "") and "there is only the training split" in err and "--split train" in err
+    assert run("eval", trained / "toy", folder.parent, *FAST, "--split", "train").code == 0

@@ -186,6 +186,17 @@ def test_a_database_that_cannot_start(fiftyone: FiftyOne, data: Path) -> None:
     assert "does not start: Unable to read the storage engine metadata file" in error and "mongo.log" in hint
 
 
+def test_images_that_come_later_or_lie_elsewhere(fiftyone: FiftyOne, data: Path) -> None:
+    done = fiftyone.python(HERE / "again.py", fiftyone.folder / "later", data)
+    assert done.code == 0, done.err
+    first, restored, moved = json.loads(done.out.splitlines()[-1])
+    assert (len(first["ids"]), len(restored["ids"]), len(moved["ids"])) == (11, 12, 12)
+    assert set(first["ids"]) <= set(restored["ids"]) and restored["ids"] == moved["ids"]
+    assert all(restored["truth"]) and all(restored["outcomes"]) and restored["truth"] == moved["truth"]
+    assert all(Path(path).parent.name == "elsewhere" for path in moved["paths"])
+    assert moved["good"] == restored["good"] and any(moved["good"])  # beside the second model
+
+
 def test_a_checkpoint_on_images_without_ground_truth(fiftyone: FiftyOne, data: Path) -> None:
     file = fiftyone.folder / "tiny.pt"
     model = build_model("n", 2, input_size=(64, 64), num_queries=20, num_denoising=0)

@@ -3,7 +3,6 @@
 D-FINE-N is trained on one dataset, then fine-tuned on another with some of its images:
 
     finetune   recipes finetune/n: heads by class name, averaging that fits the length of the run
-    fast       the same at the learning rates of scratch/n
     scratch    recipes scratch/n, as many steps
     published  recipes coco/n with fresh heads and EMA 0.9999 without ramp
 
@@ -32,7 +31,6 @@ from dfine_cli.training.run_dir import RunDir
 
 ARMS: dict[str, tuple[str, tuple[str, ...]]] = {  # recipe, and what is set in it
     "finetune": ("finetune/n", ("start.weights={weights}",)),
-    "fast": ("finetune/n", ("start.weights={weights}", "optim.lr=1.2e-3", "optim.backbone_lr=1.2e-3")),
     "scratch": ("scratch/n", ()),
     "published": (
         "coco/n",

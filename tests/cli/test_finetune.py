@@ -114,7 +114,7 @@ def test_the_activation_is_that_of_the_weights(run: Run, dataset: Path, weights:
 
 
 def test_a_config_keeps_its_values(run: Run, dataset: Path, weights: Path) -> None:
-    assert run("init", dataset, "--set", "optim.lr=2e-3").code == 0
+    assert run("init", dataset, "--set", "optim.lr=3e-3").code == 0
     code, out, err = run("finetune", "run.yaml", "--show", "--json")
     values = json.loads(out)
     assert code == 0 and "a rate for training from scratch" in err

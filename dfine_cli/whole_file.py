@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dfine_cli.errors import DfineError
@@ -10,36 +10,35 @@ from dfine_cli.errors import DfineError
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Where to write what is to become ``path``: a name beside it, which takes its place at the end.
-
-    The folders on the way are made. If anything goes wrong inside, an interrupt included, the file that was there
-    stays as it was, and nothing else is left.
-
-    Args:
-        path: The file; one that is there is replaced.
-
-    Raises:
-        OSError: A folder cannot be made, or the file not be replaced.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    """Where to write what is to become ``path``: see ``whole_files``."""
+    with whole_files(path) as (part,):
         yield part
-        part.replace(path)
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 @contextmanager
 def whole_files(*paths: Path) -> Iterator[list[Path]]:
-    """As ``whole_file``, for files that belong together: none is replaced before all are written.
+    """Where to write what is to become ``paths``: names beside them, which take their places at the end.
+
+    The folders on the way are made. None is replaced before all are written. If anything goes wrong inside, an
+    interrupt included, the files that were there stay as they were, and nothing else is left.
 
     Args:
-        paths: The files; the last one is replaced first.
+        paths: The files, in the order in which they are replaced.
+
+    Raises:
+        OSError: A folder cannot be made, or a file not be replaced.
     """
-    with ExitStack() as stack:
-        yield [stack.enter_context(whole_file(path)) for path in paths]
+    parts = [path.with_name(f".{path.name}.{os.getpid()}.part") for path in paths]
+    try:
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        yield parts
+        for part, path in zip(parts, paths, strict=True):
+            part.replace(path)
+    finally:
+        for part in parts:
+            with suppress(OSError):  # a folder that could not be made has none
+                part.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, content: bytes, option: str) -> None:

@@ -9,6 +9,7 @@ import typer
 from dfine_cli.cli.console import StatusLine, print_json, print_out, print_table, say
 from dfine_cli.cli.eval import Split, find_data
 from dfine_cli.cli.options import InputSizeOption, JsonOption, check_place, parse_input_size
+from dfine_cli.cli.typed import refuse_typed
 from dfine_cli.errors import CheckError, DfineError, Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -37,21 +38,10 @@ class Protocol(str, Enum):
     BURST = "burst"
 
 
-MEASURING = {
-    "backend": "--backend",
-    "protocol": "--protocol",
-    "device": "--device",
-    "precision": "--precision",
-    "batch": "--batch",
-    "threads": "--threads",
-    "runs": "--runs",
-    "warmup": "--warmup",
-    "turns": "--turns",
-    "data": "--data",
-    "split": "--split",
-    "images": "--images",
-    "out": "--out",
-}
+MEASURING = (
+    *("backend", "protocol", "device", "precision", "batch", "threads", "runs", "warmup", "turns"),
+    *("data", "split", "images", "out"),
+)
 """Parameters that an estimate, always of one image in half precision on a T4 and only printed, has no use for."""
 
 
@@ -120,7 +110,8 @@ def command(
     from dfine_cli.bench.timing import SystemClock
 
     if estimate:
-        _refuse_measuring(context)
+        why = "does not go with --estimate, which measures nothing"
+        refuse_typed(context, MEASURING, why, "leave out {option}, or --estimate")
     check_place("--out", out)
     if out.is_file():
         raise UsageError(f"--out {out}: is a file", "give a folder for the reports")
@@ -157,21 +148,6 @@ def command(
         from dfine_cli.bench.report import fit_line
 
         raise CheckError(fit_line(report.fit), "try a smaller --input-size, or another backend or device")
-
-
-def _refuse_measuring(context: typer.Context) -> None:
-    """Refuse options that would say nothing about an estimate.
-
-    Raises:
-        UsageError: One is given.
-    """
-    for name, option in MEASURING.items():
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise UsageError(
-                f"{option} does not go with --estimate, which measures nothing",
-                f"leave out {option}, or --estimate",
-            )
 
 
 def _calibration_images(data: Path, images: Path | None) -> tuple[Path, ...]:

@@ -14,7 +14,7 @@ def refuse_typed(context: typer.Context, names: Iterable[str], why: str, hint: s
         context: Of the call.
         names: The parameters of the command that have none.
         why: What follows the option in the message.
-        hint: What to do.
+        hint: What to do; ``{option}`` in it stands for the option.
 
     Raises:
         UsageError: One of them was typed; the message names it.
@@ -24,4 +24,5 @@ def refuse_typed(context: typer.Context, names: Iterable[str], why: str, hint: s
         source = context.get_parameter_source(option.name or "")
         if option.name in useless and source is not None and source.name == "COMMANDLINE":
             off = option.secondary_opts if context.params[option.name or ""] is False else []
-            raise UsageError(f"{[*off, *option.opts][0]} {why}", hint)
+            typed = [*off, *option.opts][0]
+            raise UsageError(f"{typed} {why}", hint.replace("{option}", typed))

@@ -177,8 +177,9 @@ def export(
         made.sampling[plan.precision] if plan.sampling == "auto" else plan.sampling,
     )
     check_input_size(spec.input_size)
-    place = bundle or plan.out or default_place(plan.weights, f"{_name(source, plan)}{made.suffix}")
-    if not bundle:
+    place = bundle or plan.out
+    if place is None:
+        place = default_place(plan.weights, f"{_name(source, plan)}{made.suffix}")
         check_place(place, made.suffix, force=plan.force)
     images = choose_images(plan.data, source.recipe, plan.max_images)
     images.check(source.detector.classes)

@@ -327,7 +327,7 @@ def _inspect(trt: ModuleType, plan: bytes, artefact: Artefact, log: Log) -> dict
 
 def _write(out: Path, plan: bytes, described: Artefact) -> None:
     """The engine and its description, each whole or not at all."""
-    files = {sidecar_of(out): described.to_json().encode(), out: plan}
+    files = {out: plan, sidecar_of(out): described.to_json().encode()}
     try:
         with whole_files(*files) as parts:
             for part, content in zip(parts, files.values(), strict=True):

@@ -2,10 +2,11 @@
 
     python tests/benchmarks/bench_export.py [n s m] [--threads 2] [--runs 30] [--input-size 640]
 
-Weights are random: latency does not depend on them. The candidates take turns, so that what disturbs the machine
-disturbs all of them. Beside the median on the clock stands the least processor time of a pass, which other programs
-change little; the load of the machine is printed too, since the clock says nothing on a busy one. ``traced`` is the
-trained network as torch traces it, fused and with post-processing; the others are what ``dfine export`` writes.
+Weights are random: latency does not depend on them. The candidates take turns of several passes, so that what
+disturbs the machine disturbs all of them, and none is slowed by the threads of the one before. Beside the median on
+the clock stands the least processor time of a pass, which other programs change little; the load of the machine is
+printed too, since the clock says nothing on a busy one. ``traced`` is the trained network as torch traces it, fused and
+with post-processing; the others are what ``dfine export`` writes.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from dfine_cli.model.dfine import DFINE, build_model
 from dfine_cli.model.postprocess import postprocess
 
 Pass = Callable[[], object]
+TURNS, WARMUP = 3, 3
 
 
 class Plain(torch.nn.Module):
@@ -114,14 +116,18 @@ def candidates(size: str, side: int, threads: int, folder: Path) -> tuple[dict[s
 
 
 def measure(passes: dict[str, Pass], runs: int) -> dict[str, tuple[float, float]]:
-    """Median ms on the clock and least ms of processor time of each pass."""
+    """Median ms on the clock and least ms of processor time of each pass, in ``TURNS`` turns."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in passes}
-    for turn in range(runs + 3):
+    for _ in range(TURNS):
         for name, run in passes.items():
-            clock, used = time.perf_counter(), time.process_time()
-            run()
-            if turn >= 3:
-                times[name].append((1e3 * (time.perf_counter() - clock), 1e3 * (time.process_time() - used)))
+            time.sleep(0.5)  # until the threads of the runtime before have stopped to wait awake
+            for number in range(WARMUP + runs // TURNS):
+                clock, used = time.perf_counter(), time.process_time()
+                run()
+                if number >= WARMUP:
+                    times[name].append(
+                        (1e3 * (time.perf_counter() - clock), 1e3 * (time.process_time() - used))
+                    )
     return {
         name: (statistics.median(t[0] for t in taken), min(t[1] for t in taken))
         for name, taken in times.items()

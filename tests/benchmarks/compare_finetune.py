@@ -1,6 +1,6 @@
 """Fine-tuning on few images: our recipe, training from scratch, and the published recipe in our loop.
 
-D-FINE-N is trained on one dataset, then fine-tuned on another with some of its images:
+D-FINE-N is trained on one dataset (or weights are given), then fine-tuned on another with some of its images:
 
     finetune   recipes finetune/n: heads by class name, averaging that fits the length of the run
     scratch    recipes scratch/n, as many steps
@@ -8,7 +8,7 @@ D-FINE-N is trained on one dataset, then fine-tuned on another with some of its 
 
 Writes OUT/results.json and OUT/results.md; runs that are finished are not run again, others are gone on with.
 
-python tests/benchmarks/compare_finetune.py --pretrain DATA --data DATA --out OUT
+python tests/benchmarks/compare_finetune.py --pretrain DATA|WEIGHTS --data DATA --out OUT
 """
 
 import argparse
@@ -66,7 +66,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     # The published averaging is what our loop refuses for runs of this length; here it is to be seen.
     run_module.MOST_START_WEIGHTS = 1.0
-    source, target = (find_layout(folder) for folder in (options.pretrain, options.data))
+    target = find_layout(options.data)
     common = [
         f"data.input_size=[{options.input}, {options.input}]",
         f"data.workers={options.workers}",
@@ -75,20 +75,15 @@ def main() -> None:
         f"optim.batch={options.batch}",
         f"optim.nominal_batch={options.batch}",
     ]
-    (first, *_) = source.splits.values()  # a dataset of one part is scored on what it is trained on
-    train_part = source.splits.get("train", first)
-    splits = {"train": train_part, "val": source.splits.get("val", train_part)}
-    images = len(json.loads(splits["train"].json.read_text())["images"])
-    epochs = _epochs(options.pretrain_steps, images, options.batch)
-    weights = _finish(_recipe("scratch/n", "pretrain", epochs, splits, [*common, "run.seed=0"]))
+    weights = options.pretrain if options.pretrain.is_file() else _pretrain(options, common)
     results = []
     for case in _cases(options):
         splits = {
-            "train": _subset(target.require("train"), case, options.out),
+            "train": _subset(target.require(options.train_on), case, options.out),
             "val": target.require(options.score_on),
         }
         recipe, settings = ARMS[case.arm]
-        values = [s.format(weights=weights / "weights" / "best.pt") for s in settings]
+        values = [s.format(weights=weights) for s in settings]
         values += [*common, f"run.seed={case.seed}"]
         epochs = _epochs(options.steps, case.images, options.batch)
         folder = _finish(_recipe(recipe, case.name, epochs, splits, values))
@@ -99,7 +94,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pretrain", type=Path, required=True, help="dataset to train on first")
+    parser.add_argument("--pretrain", type=Path, required=True, help="dataset to train on first, or weights")
     parser.add_argument("--data", type=Path, required=True, help="dataset to fine-tune on")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--images", type=int, nargs="+", default=[50, 100, 205])
@@ -107,6 +102,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=1500, help="of every run, in whole epochs")
     parser.add_argument("--pretrain-steps", type=int, default=1800)
+    parser.add_argument("--train-on", choices=("train", "val", "test"), default="train")
     parser.add_argument("--score-on", choices=("val", "test"), default="val")
     parser.add_argument("--input", type=int, default=320, help="height and width in pixels")
     parser.add_argument("--batch", type=int, default=8)
@@ -114,6 +110,18 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="auto")
     return parser.parse_args()
+
+
+def _pretrain(options: argparse.Namespace, common: Sequence[str]) -> Path:
+    """Weights of D-FINE-N trained on the first dataset."""
+    source = find_layout(options.pretrain)
+    (first, *_) = source.splits.values()  # a dataset of one part is scored on what it is trained on
+    train_part = source.splits.get("train", first)
+    splits = {"train": train_part, "val": source.splits.get("val", train_part)}
+    images = len(json.loads(train_part.json.read_text())["images"])
+    epochs = _epochs(options.pretrain_steps, images, options.batch)
+    run = _finish(_recipe("scratch/n", "pretrain", epochs, splits, [*common, "run.seed=0"]))
+    return run / "weights" / "best.pt"
 
 
 def _cases(options: argparse.Namespace) -> Iterator[Case]:

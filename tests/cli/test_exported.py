@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from dfine_cli.artefact import KEY
+from dfine_cli.export.precision import convert
 from tests.cli.conftest import Run
 from tests.unit.backends.conftest import build, convert_to_openvino, description
 
@@ -30,6 +31,20 @@ def test_real_detectors_score_what_they_should(
     metrics = json.loads(out)["metrics"]
     assert [round(metrics[key], 4) for key in ("AP", "AP50", "AP75")] == list(expected)
     assert len(json.loads(Path("found.json").read_text())) == 66 * 300
+
+
+@pytest.mark.parametrize(("name", "size", "expected"), [("femto", 416, 36.67), ("atto", 320, 27.50)])
+def test_half_precision_of_real_detectors_keeps_their_ap(
+    run: Run, shared: Path, name: str, size: int, expected: float
+) -> None:
+    single = onnx.load(shared / f"weights/deimv2_hgnetv2_{name}_coco.onnx")
+    half = convert(single, "fp16")
+    assert half.found["weights"]["fp16"] > 0.99
+    onnx.save(half.model, "half.onnx")
+    code, out, err = run("eval", "half.onnx", shared / "data/coco_open", "--input-size", size, "--json")
+    assert code == 0, err
+    # In 66 pictures some classes have one object, which may gain a rank by luck; nothing may be lost.
+    assert 100 * json.loads(out)["metrics"]["AP"] > expected - 0.1
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from dfine_cli.data.classes import ClassMap
 from dfine_cli.data.coco import CocoDataset, load_coco
 from dfine_cli.evaluation.predict import detect_all
 from dfine_cli.export.onnx import build_graph, describe, write_onnx
+from dfine_cli.export.openvino import write_openvino
 from dfine_cli.export.source import Source
 from dfine_cli.export.spec import GraphSpec
 from dfine_cli.model.dfine import build_model
@@ -39,16 +41,17 @@ def in_torch() -> TorchDetector:
     return TorchDetector(model, classes, SIZE, torch.device("cpu"))
 
 
-@pytest.fixture(scope="module")
-def exported(in_torch: TorchDetector, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("exported") / "model.onnx"
-    spec = GraphSpec(SIZE)
-    write_onnx(build_graph(in_torch.model, spec), describe(Source(file, in_torch, "", ""), spec), file)
-    return file
-
-
-def test_onnx_finds_what_torch_finds(fruits: CocoDataset, in_torch: TorchDetector, exported: Path) -> None:
-    ours = open_detector(exported, options=OpenOptions("cpu", threads=1))
+@pytest.mark.parametrize(("name", "write"), [("model.onnx", write_onnx), ("model.xml", write_openvino)])
+def test_an_exported_file_finds_what_torch_finds(
+    fruits: CocoDataset,
+    in_torch: TorchDetector,
+    name: str,
+    write: Callable[..., object],
+    tmp_path: Path,
+) -> None:
+    file, spec = tmp_path / name, GraphSpec(SIZE)
+    write(build_graph(in_torch.model, spec), describe(Source(file, in_torch, "", ""), spec), file)
+    ours = open_detector(file, options=OpenOptions("cpu", threads=1))
     expected = dict(detect_all(in_torch, fruits, batch=4, workers=0))
     found = dict(detect_all(ours, fruits, batch=4, workers=2))
     assert list(found) == list(expected) and len(found) == 9

@@ -85,9 +85,11 @@ def survey(
         progress: Called with images checked and images in all.
 
     Raises:
-        UsageError: No dataset there, or a file is in the way.
+        UsageError: No dataset there, a file is in the way, or ``out`` is a folder.
         CheckError: The data has errors.
     """
+    if out.is_dir():
+        raise UsageError(f"--out {out}: is a folder", f"give a file, such as {out / 'run.yaml'}")
     if not force:
         _refuse_overwriting([out])
     found = look(

@@ -104,8 +104,12 @@ def _single(file: Path, root: Path) -> Layout:
 
 
 def _annotation_files(root: Path) -> list[Path]:
-    """COCO files in ``root`` and the folders in it; ``instances_*`` alone where COCO's own set is unpacked."""
-    files = sorted(p for pattern in ("*.json", "*/*.json") for p in root.glob(pattern) if _is_coco(p))
+    """COCO files in ``root`` and the folders in it; ``instances_*`` alone where COCO's own set is unpacked.
+
+    A JSON file that is the only one is meant, whatever is in it: who reads it says what is wrong with it.
+    """
+    there = sorted(path for pattern in ("*.json", "*/*.json") for path in root.glob(pattern))
+    files = there if len(there) == 1 else [path for path in there if _is_coco(path)]
     instances = [p for p in files if p.name.startswith("instances_")]
     return instances or files
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -51,7 +52,10 @@ def test_a_run_is_exported_and_proven_on_its_own_data(
     assert ("a difference of AP says little" in err.replace("\n", " ")) == (ap < 1)
 
 
-def test_an_export_that_is_ended_from_outside_leaves_nothing(trained: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_export_that_is_ended_from_outside_leaves_nothing(
+    trained: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     place = tmp_path / "new"
     process = subprocess.Popen(
         [sys.executable, "-m", "dfine_cli", "export", trained / "toy", "--out", place / "model.onnx"],
@@ -60,7 +64,7 @@ def test_an_export_that_is_ended_from_outside_leaves_nothing(trained: Path, tmp_
     )
     assert process.stderr is not None
     assert any("tracing the network" in line for line in iter(process.stderr.readline, ""))
-    process.terminate()
+    process.send_signal(number)
     rest = process.stderr.read()
     assert process.wait() == 130 and "error: interrupted" in rest and "Traceback" not in rest
     assert not place.exists() or list(place.iterdir()) == []

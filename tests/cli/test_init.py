@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from dfine_cli.config.load import load_recipe
 
 if TYPE_CHECKING:
@@ -101,6 +103,16 @@ def test_bad_data_stops_before_anything_is_written(run: Run, unsplit: Path) -> N
     code, _, err = run("init", unsplit)
     assert code == 4 and "train_3.png" in err and "hint: " in err
     assert not list(Path().glob("run*"))
+
+
+@pytest.mark.parametrize("out", [".", "configs/"])
+def test_a_folder_as_the_place_is_refused_before_anything_is_written(
+    run: Run, unsplit: Path, out: str
+) -> None:
+    Path("configs").mkdir()
+    code, _, err = run("init", unsplit, "--out", out, "--force")
+    assert code == 2 and "is a folder" in err and "run.yaml" in err
+    assert not list(Path().glob("*.json")) and not list(Path("configs").iterdir())
 
 
 def test_remap_is_written_and_checked(run: Run, dataset: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from dfine_cli.data.coco import load_coco
 from dfine_cli.data.layout import SplitFiles, find_layout, split_coco, write_json_files
-from dfine_cli.errors import UsageError
+from dfine_cli.errors import CheckError, UsageError
 
 MakeCoco = Callable[..., Path]
 
@@ -103,6 +103,12 @@ def test_nothing_to_find(tmp_path: Path) -> None:
     assert "known layouts" in caught.value.hint
     with pytest.raises(UsageError, match="no such file or folder"):
         find_layout(tmp_path / "gone")
+
+
+def test_a_damaged_file_that_is_the_only_one_is_named(tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text('{"images": [{"id"')
+    with pytest.raises(CheckError, match=r"labels\.json.*: not valid JSON"):
+        load_coco(find_layout(tmp_path).require("train").json)
 
 
 def test_an_absent_split_is_refused(tmp_path: Path, make_coco: MakeCoco) -> None:

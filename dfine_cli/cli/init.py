@@ -107,8 +107,8 @@ def _show_splits(found: "Survey") -> None:
             f"{s.boxes_per_image:.1f}",
             s.most_boxes,
             s.images_without_boxes,
-            *(f"{share:.0%}" for share in (s.small, s.medium, s.large)),
-            f"{s.median_side_px:.0f}",
+            *(f"{share:.0%}" if any(s.median_image) else "-" for share in (s.small, s.medium, s.large)),
+            f"{s.median_side_px:.0f}" if any(s.median_image) else "-",
         )
         for name, s in found.summaries.items()
     ]
@@ -117,17 +117,17 @@ def _show_splits(found: "Survey") -> None:
     print_out()
     print_table(rows, header)
     height, width = found.resolved.recipe.data.input_size
+    seen = found.summaries["train"]
     low, median, high = (
         "x".join(map(str, reversed(size)))
-        for size in (
-            found.summaries["train"].smallest_image,
-            found.summaries["train"].median_image,
-            found.summaries["train"].largest_image,
-        )
+        for size in (seen.smallest_image, seen.median_image, seen.largest_image)
     )
+    sizes = f"training images are {low} to {high}, the median is {median} pixels"
+    if not all(seen.median_image):
+        sizes = "the annotations do not say how large images are, so sizes of objects are not known"
     print_out(
         f"object sizes are those at the training resolution of {width}x{height}: small is under 32x32, large "
-        f"from 96x96 pixels on;\ntraining images are {low} to {high}, the median is {median} pixels\n"
+        f"from 96x96 pixels on;\n{sizes}\n"
     )
 
 

@@ -115,6 +115,17 @@ def test_a_folder_as_the_place_is_refused_before_anything_is_written(
     assert not list(Path().glob("*.json")) and not list(Path("configs").iterdir())
 
 
+def test_sizes_that_the_annotations_do_not_give_are_not_invented(run: Run, unsplit: Path) -> None:
+    file = unsplit / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    for image in content["images"]:
+        del image["width"], image["height"]
+    file.write_text(json.dumps(content))
+    code, out, err = run("init", unsplit)
+    assert code == 0, err
+    assert "sizes of objects are not known" in out and "are 0x0" not in out and "0%" not in out
+
+
 def test_remap_is_written_and_checked(run: Run, dataset: Path) -> None:
     code, _, err = run("init", dataset, "--remap", "none")
     assert code == 2 and "ids must be 0..1" in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 from collections.abc import Callable
@@ -41,17 +42,28 @@ def convert(weights: PublishedWeights, out: Path, *, overwrite: bool = False) ->
         raise UsageError(
             f"{out}: a file cannot take the place of a folder, nor the reverse", "give another name"
         )
+    _refuse_foreign(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
             part = Path(folder) / "part"
             write(weights.without_left_over(), part)
             if out.is_dir():  # a folder that is not empty cannot be replaced in one step
-                out.rename(Path(folder) / "old")
+                out.resolve().rename(Path(folder) / "old")
             part.replace(out)
     except OSError as error:
         raise cannot_write(out, error, "free some space, or write elsewhere") from error
     return layout
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Refuse a folder whose files would be lost: it is replaced as a whole."""
+    written = {huggingface.MODEL_FILE, huggingface.CONFIG_FILE, huggingface.PROCESSOR_FILE}
+    foreign = sorted({entry.name for entry in out.iterdir()} - written) if out.is_dir() else []
+    if foreign:
+        raise UsageError(
+            f"{out}: holds other files, such as {foreign[0]}, which would be lost", "give a folder of its own"
+        )
 
 
 def _writer(out: Path) -> tuple[str, Write]:
@@ -73,7 +85,10 @@ def _write_published(weights: PublishedWeights, part: Path) -> None:
 
     state = _named(weights)
     # Readers of the published layout look at ``model`` alone, and pass over what else there is.
-    torch.save(state if weights.is_backbone else {"model": state, METADATA_KEY: describe(weights)}, part)
+    content = state if weights.is_backbone else {"model": state, METADATA_KEY: describe(weights)}
+    whole = io.BytesIO()  # writers of such files hide what the disk answers, Python's own does not
+    torch.save(content, whole)
+    part.write_bytes(whole.getbuffer())
 
 
 def _write_safetensors(weights: PublishedWeights, part: Path) -> None:
@@ -126,7 +141,7 @@ def _named(weights: PublishedWeights) -> dict[str, Tensor]:
 
 def _save(state: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
     """Write ``.safetensors``, which wants every tensor to have memory of its own."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     own = {key: value.detach().clone().contiguous() for key, value in state.items()}
-    save_file(own, path, {"format": "pt", **metadata})
+    path.write_bytes(save(own, {"format": "pt", **metadata}))

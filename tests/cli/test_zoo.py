@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -195,6 +196,28 @@ def test_conversion_does_not_overwrite_without_being_told(run: Run, mirror: Path
     assert code == 2 and "one of its folders is a file" in err and "give a name in a folder" in err
     code, _, err = run("zoo", "convert", mirror / N.file_name, "out.onnx")
     assert code == 2 and ".safetensors" in err
+
+
+@pytest.mark.parametrize("place", ["mine", "."])
+def test_conversion_never_replaces_a_folder_with_other_files(run: Run, mirror: Path, place: str) -> None:
+    thesis = Path(place) / "deeper" / "thesis.txt"
+    thesis.parent.mkdir(parents=True)
+    thesis.write_text("years of work")
+    code, _, err = run("zoo", "convert", mirror / N.file_name, place, "--force")
+    assert code == 2 and "holds other files" in err and "deeper" in err
+    assert thesis.read_text() == "years of work"
+
+
+@pytest.mark.parametrize("name", ["out.pth", "out.safetensors", "out"])
+def test_conversion_on_a_full_disk(run: Run, mirror: Path, name: str) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        code, _, err = run("zoo", "convert", mirror / N.file_name, name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == 1 and "File too large" in err and "free some space" in err
+    assert not [path.name for path in Path().iterdir() if "out" in path.name]
 
 
 def test_what_transformers_cannot_hold_is_refused(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dfine_cli.cli.console import StatusLine, print_json, print_out, print_table, say
-from dfine_cli.cli.eval import Split, find_data
+from dfine_cli.cli.data import Split, find_data
 from dfine_cli.cli.options import InputSizeOption, JsonOption, check_place, parse_input_size
 from dfine_cli.cli.typed import refuse_typed
 from dfine_cli.errors import CheckError, DfineError, Interrupted, UsageError

@@ -1,8 +1,7 @@
 """``dfine eval``: the COCO numbers of a checkpoint, an exported file or a results file, on a dataset."""
 
 import shlex
-from collections.abc import Mapping, Sequence
-from enum import Enum
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,8 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dfine_cli.cli.console import StatusLine, print_next, say
+from dfine_cli.cli.data import Split, find_data
 from dfine_cli.cli.downloads import local_weights
-from dfine_cli.cli.options import ClassesOption, InputSizeOption, JsonOption, check_place, to_open_options
+from dfine_cli.cli.options import ClassesOption, InputSizeOption, JsonOption, to_open_options
+from dfine_cli.cli.places import (
+    check_overwrites,
+    check_places,
+    is_in_run,
+    predictions_beside,
+    refuse_foreign,
+)
 from dfine_cli.cli.typed import refuse_typed
 from dfine_cli.errors import UsageError
 
@@ -26,14 +33,6 @@ OF_MODELS = ("batch", "workers", "device", "input_size", "classes")
 """Parameters that only a model gives a meaning."""
 USUAL_MAX_DETS = 100
 """Detections of a class that count on an image, as in COCO's numbers."""
-
-
-class Split(str, Enum):
-    """Part of a dataset."""
-
-    TRAIN = "train"
-    VAL = "val"
-    TEST = "test"
 
 
 def command(
@@ -108,17 +107,16 @@ def command(
     from dfine_cli.evaluation.results import to_columns
     from dfine_cli.visualize.report_files import report_paths
 
-    source = predictions or model
-    if source is None:
-        raise UsageError("give a checkpoint, an exported file or a run folder", "dfine eval runs/NAME DATA")
     check_report(report)
+    source = predictions or _given(model)
+    weights = None if predictions else _model_file(find_weights(local_weights(str(source))))
     files = find_data(data or model, split, images)
-    weights = None if predictions else find_weights(local_weights(str(source)))
-    target = out or (_beside(weights, split) if weights else None)
+    target = out or (predictions_beside(weights, files.json, split) if weights else None)
     read = {"the annotations": files.json, "the results": predictions, "the weights": weights}
-    if out is not None or target is None or not _is_in_run(target):  # a run keeps its last predictions
+    if out is not None or target is None or not is_in_run(target):  # a run keeps its last predictions
         read["what it is compared with"] = compare
     check_overwrites({"--out": [target], "--sheet": [sheet], "--report": report_paths(report)}, read)
+    refuse_foreign(target)
     _check_store(store, weights, max_dets)
     options = to_open_options(device, input_size, classes)
     detect = partial(_detect, files=files, options=options, batch=batch, workers=workers)
@@ -147,9 +145,14 @@ def command(
         extra["report"] = [str(path) for path in written]
     show_explained(subject, explained, extra, as_json)
     if weights is not None and sheet is None:
-        print_next(
-            shlex.join(["dfine", "eval", str(model), *([str(data)] if data else []), "--sheet", "sheet.png"])
-        )
+        typed = {"--images": images, "--input-size": input_size, "--classes": classes, "--sheet": "sheet.png"}
+        print_next(_command(model, data, {"--split": None if split is Split.VAL else split.value, **typed}))
+
+
+def _command(model: Path | None, data: Path | None, options: Mapping[str, object]) -> str:
+    """What to type for the same model and data; options that are None are left out."""
+    typed = [word for name, value in options.items() if value is not None for word in (name, value)]
+    return shlex.join(["dfine", "eval", *(str(word) for word in (model, data, *typed) if word is not None)])
 
 
 def _write_found(scored: "Scored", target: Path, model: str) -> dict[str, Any]:
@@ -223,25 +226,6 @@ def check_words(
             raise UsageError(f"{option} is for what a model finds", "give a model, without --predictions")
 
 
-def check_places(places: Mapping[str, Path | None]) -> None:
-    """Refuse now what would fail after the evaluation.
-
-    Args:
-        places: Where something is to be written, by option.
-
-    Raises:
-        UsageError: Nothing can be written there, or not in this format.
-    """
-    for option, place in places.items():
-        if place is not None:
-            check_place(option, place)
-            if option != "--report" and place.is_dir():
-                raise UsageError(f"{option} {place}: is a folder", "give a file in it")
-    sheet = places["--sheet"]
-    if sheet is not None and sheet.suffix.lower() != ".png":
-        raise UsageError(f"--sheet {sheet}: must be a PNG file", f"for example {sheet.with_suffix('.png')}")
-
-
 def _check_store(store: bool | None, weights: Path | None, max_dets: int) -> None:
     """Refuse to store a threshold where none can be.
 
@@ -262,88 +246,21 @@ def _check_store(store: bool | None, weights: Path | None, max_dets: int) -> Non
         )
 
 
-def check_overwrites(written: Mapping[str, Sequence[Path | None]], read: Mapping[str, Path | None]) -> None:
-    """Refuse to write over what is read.
+def _given(model: Path | None) -> Path:
+    if model is None:
+        raise UsageError("give a checkpoint, an exported file or a run folder", "dfine eval runs/NAME DATA")
+    return model
 
-    Args:
-        written: Files by the option that says where they go.
-        read: Files by what they are.
 
-    Raises:
-        UsageError: Two of them are the same file.
-    """
-    for option, targets in written.items():
-        for target in targets:
-            for what, file in read.items():
-                if target and file and target.exists() and file.exists() and target.samefile(file):
-                    raise UsageError(
-                        f"{target}: would be written over {what}", f"choose another place with {option}"
-                    )
+def _model_file(file: Path) -> Path:
+    """``file``, if a detector could be in it: who gives the data alone is told what is missing."""
+    from dfine_cli.backends.detector import OPENERS
+
+    if file.suffix.lower() not in OPENERS:
+        raise UsageError(f"{file}: is no model", f"give one before the data, such as runs/NAME {file}")
+    return file
 
 
 def _name(source: Path) -> str:
     """What a run folder, checkpoint or results file is called in a report."""
     return source.absolute().name
-
-
-def find_data(source: Path | None, split: Split, images: Path | None) -> "SplitFiles":
-    """The annotation file and image folder that ``source`` stands for."""
-    from dfine_cli.backends.detector import OPENERS
-    from dfine_cli.data.layout import SplitFiles, find_layout
-
-    if source is None:
-        raise UsageError(
-            "give the data to score on", "a dataset folder, a COCO JSON file, a config or a run folder"
-        )
-    if source.suffix == ".json" and images is not None:
-        return SplitFiles(source, images)
-    recipe = source / "recipe.yaml" if source.is_dir() else source
-    if recipe.suffix in (".yaml", ".yml") and recipe.is_file():
-        return _data_of_recipe(recipe, split)
-    if source.is_file() and source.suffix.lower() in OPENERS:
-        raise UsageError(
-            f"{source}: a model does not say which data to use",
-            f"give the data after it, a dataset folder or a COCO JSON file: {source} DATA",
-        )
-    layout = find_layout(source)
-    if layout.single and layout.train is not None:
-        if source.is_dir() and layout.single_name == "train" and split is not Split.TRAIN:
-            raise UsageError(
-                f"{source}: there is only the training split, {layout.train.json}",
-                "add --split train, or name the file, if scores on what was trained on are meant",
-            )
-        return layout.train
-    return layout.require(split.value)
-
-
-def _data_of_recipe(recipe: Path, split: Split) -> "SplitFiles":
-    from dfine_cli.config.load import load_recipe
-    from dfine_cli.data.layout import SplitFiles
-
-    data = load_recipe(recipe).recipe.data
-    json, folder = {
-        Split.TRAIN: (data.train_json, data.train_images),
-        Split.VAL: (data.val_json, data.val_images),
-        Split.TEST: (None, None),
-    }[split]
-    if json is None or folder is None:
-        raise UsageError(f"{recipe} names no {split.value} data", "give the dataset folder as DATA")
-    return SplitFiles(json, folder)
-
-
-def _beside(weights: Path, split: Split) -> Path:
-    """Where predictions go: into the folder of the run, or beside a file of its own; here for pulled ones."""
-    from dfine_cli.backends.detector import EXPORTED
-    from dfine_cli.zoo.cache import home
-
-    own_name = f"{weights.stem}_{split.value}.json"  # others lie side by side, and val.json is a usual name
-    if home() in weights.parents:
-        return Path(own_name)
-    of_run = weights.parent.parent / "predictions" / f"{split.value}.json"
-    exported = weights.suffix.lower() in EXPORTED
-    return of_run if _is_in_run(of_run) and not exported else weights.with_name(own_name)
-
-
-def _is_in_run(predictions: Path) -> bool:
-    """Whether a place of predictions is in the folder of a run."""
-    return predictions.parent.name == "predictions" and (predictions.parents[1] / "recipe.yaml").is_file()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dfine_cli.cli.console import StatusLine, print_json, print_next, print_out, print_table, say
+from dfine_cli.cli.data import Split, find_data
 from dfine_cli.cli.downloads import local_weights
-from dfine_cli.cli.eval import Split, find_data
 from dfine_cli.cli.options import ForceOption, InputSizeOption, JsonOption, parse_input_size
 
 if TYPE_CHECKING:

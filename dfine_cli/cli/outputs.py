@@ -13,7 +13,7 @@ from dfine_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from dfine_cli.backends.detector import OpenOptions
-    from dfine_cli.cli.eval import Split
+    from dfine_cli.cli.data import Split
     from dfine_cli.data.layout import SplitFiles
     from dfine_cli.visualize.source import Shown
 
@@ -172,7 +172,7 @@ def place_of(request: Request) -> "SplitFiles | Path":
     Raises:
         UsageError: Nothing says which data it is, or the data is none.
     """
-    from dfine_cli.cli.eval import find_data
+    from dfine_cli.cli.data import find_data
     from dfine_cli.visualize.frames import is_moving
     from dfine_cli.visualize.source import PICTURES
 

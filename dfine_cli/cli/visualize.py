@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from dfine_cli.cli.console import print_json, print_out, say
+from dfine_cli.cli.data import Split
 from dfine_cli.cli.downloads import local_weights
-from dfine_cli.cli.eval import OF_MODELS, Split
+from dfine_cli.cli.eval import OF_MODELS
 from dfine_cli.cli.fdr import make_fdr
 from dfine_cli.cli.fiftyone import make_fiftyone
 from dfine_cli.cli.options import ClassesOption, ForceOption, InputSizeOption, JsonOption, to_open_options

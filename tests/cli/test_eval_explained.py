@@ -265,11 +265,50 @@ def test_predictions_of_a_file_that_lies_beside_the_annotations(
     words = ("eval", folder / "best.pt", folder / "val.json", "--images", dataset / "val", "--workers", 0)
     code, _, err = run(*words)
     assert code == 0, err
-    assert (folder / "val.json").read_bytes() == annotations and (folder / "best_val.json").is_file()
-    (folder / "val.json").rename(folder / "best_val.json")
-    refused = run(*words[:2], folder / "best_val.json", *words[3:])
+    written = folder / "best_val_predictions.json"
+    assert (folder / "val.json").read_bytes() == annotations and written.is_file()
+    assert run(*words).code == 0, "predictions take the place of earlier ones"
+    shutil.copy(folder / "val.json", written)
+    refused = run(*words)
     assert (refused.code, refused.out) == (2, "") and "--out" in refused.err
-    assert (folder / "best_val.json").read_bytes() == annotations
+    assert written.read_bytes() == annotations
+
+
+def test_a_run_keeps_its_own_predictions_when_it_is_scored_on_other_data(
+    run: Run, dataset: Path, run_folder: Path
+) -> None:
+    assert run("eval", run_folder, "--workers", 0).code == 0
+    own = (run_folder / "predictions" / "val.json").read_bytes()
+    other = dataset / "annotations" / "instances_train.json"
+    code, out, err = run("eval", run_folder, dataset, "--split", "train", "--workers", 0, "--json")
+    assert code == 0, err
+    written = run_folder / "predictions" / "train.json"  # its own training data
+    assert json.loads(out)["predictions"] == str(written)
+    assert "--split train --sheet" in err.replace("\n", " ")
+    shutil.copy(other, dataset / "annotations" / "more.json")
+    words = (dataset / "annotations" / "more.json", "--images", dataset / "train", "--workers", 0, "--json")
+    code, out, err = run("eval", run_folder, *words)
+    assert code == 0, err
+    assert json.loads(out)["predictions"] == str(run_folder / "predictions" / "annotations_more.json")
+    assert (run_folder / "predictions" / "val.json").read_bytes() == own
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("runs/nope",), "runs/nope: no such file or folder"),
+        (("run.yaml",), "run.yaml: is no model"),
+        (("forgotten",), "recipe.yaml: is missing, so the data of the run is not known"),
+    ],
+)
+def test_a_first_word_that_is_no_model(
+    run: Run, run_folder: Path, words: tuple[str, ...], message: str
+) -> None:
+    shutil.copy(run_folder / "recipe.yaml", "run.yaml")
+    shutil.copytree(run_folder, "forgotten")
+    Path("forgotten/recipe.yaml").unlink()
+    code, _, err = run("eval", *words)
+    assert code == 2 and message in err and len(err.splitlines()) == 2
 
 
 def test_a_run_against_its_own_last_predictions(run: Run, run_folder: Path) -> None:

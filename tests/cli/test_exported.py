@@ -101,7 +101,7 @@ def test_predictions_go_beside_the_file(run: Run, animals: tuple[Path, Path]) ->
     code, out, err = run("eval", model, data, "--json")
     assert code == 0, err
     written = Path(json.loads(out)["predictions"])
-    assert written == model.with_name("animals_val.json")
+    assert written == model.with_name("animals_val_predictions.json")
     assert {entry["category_id"] for entry in json.loads(written.read_text())} == {3, 7}
 
 

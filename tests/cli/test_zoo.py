@@ -254,8 +254,8 @@ def test_eval_takes_a_name(run: Run, mirror: Path, dataset: Path) -> None:
     annotations.write_text(json.dumps(content))
     code, out, err = run("eval", "n/coco", dataset, "--batch", "2", "--workers", "0", "--json")
     assert code == 0, err
-    assert json.loads(out)["predictions"] == "dfine_n_coco_val.json"
-    assert Path("dfine_n_coco_val.json").is_file()
+    assert json.loads(out)["predictions"] == "dfine_n_coco_val_predictions.json"
+    assert Path("dfine_n_coco_val_predictions.json").is_file()
 
 
 def predicted(run: Run, model: Path, data: Path) -> list[tuple[int, int, float]]:

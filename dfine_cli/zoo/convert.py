@@ -43,26 +43,31 @@ def convert(weights: PublishedWeights, out: Path, *, overwrite: bool = False) ->
             f"{out}: a file cannot take the place of a folder, nor the reverse", "give another name"
         )
     _refuse_foreign(out)
+    place = out.resolve() if layout == "huggingface" else out  # no folder can take the place of a link
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as folder:
             part = Path(folder) / "part"
             write(weights.without_left_over(), part)
-            if out.is_dir():  # a folder that is not empty cannot be replaced in one step
-                out.resolve().rename(Path(folder) / "old")
-            part.replace(out)
+            if place.is_dir():  # a folder that is not empty cannot be replaced in one step
+                place.rename(Path(folder) / "old")
+            part.replace(place)
     except OSError as error:
         raise cannot_write(out, error, "free some space, or write elsewhere") from error
     return layout
 
 
 def _refuse_foreign(out: Path) -> None:
-    """Refuse a folder whose files would be lost: it is replaced as a whole."""
+    """Refuse a folder whose files would be lost, or that commands run in: it is replaced as a whole."""
     written = {huggingface.MODEL_FILE, huggingface.CONFIG_FILE, huggingface.PROCESSOR_FILE}
     foreign = sorted({entry.name for entry in out.iterdir()} - written) if out.is_dir() else []
     if foreign:
         raise UsageError(
             f"{out}: holds other files, such as {foreign[0]}, which would be lost", "give a folder of its own"
+        )
+    if Path.cwd().is_relative_to(out.resolve()):
+        raise UsageError(
+            f"{out}: is the folder you are in, which is not replaced", "give a folder of its own"
         )
 
 

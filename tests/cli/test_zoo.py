@@ -208,6 +208,25 @@ def test_conversion_never_replaces_a_folder_with_other_files(run: Run, mirror: P
     assert thesis.read_text() == "years of work"
 
 
+def test_conversion_follows_a_link_to_a_folder(run: Run, mirror: Path) -> None:
+    assert run("zoo", "convert", mirror / N.file_name, "real").code == 0
+    Path("link").symlink_to("real")
+    before = (Path("real") / "model.safetensors").stat().st_ino
+    assert run("zoo", "convert", mirror / N.file_name, "link", "--force").code == 0
+    assert Path("link").is_symlink() and (Path("real") / "model.safetensors").stat().st_ino != before
+
+
+def test_conversion_does_not_replace_the_folder_it_is_run_in(
+    run: Run, mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("zoo", "convert", mirror / N.file_name, "here").code == 0
+    monkeypatch.chdir("here")
+    for place in (".", Path.cwd()):
+        code, _, err = run("zoo", "convert", mirror / N.file_name, place, "--force")
+        assert code == 2 and "the folder you are in" in err
+    assert len(list(Path().iterdir())) == 3
+
+
 @pytest.mark.parametrize("name", ["out.pth", "out.safetensors", "out"])
 def test_conversion_on_a_full_disk(run: Run, mirror: Path, name: str) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

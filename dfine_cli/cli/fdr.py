@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfine_cli.cli.outputs import Made, Request, counted, folder_for, place_of
+from dfine_cli.cli.outputs import Made, Request, counted, folder_for, images_of
 from dfine_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,13 +20,15 @@ def make_fdr(request: Request) -> Made:
     from dfine_cli.data.images import ImageError, read_image
     from dfine_cli.data.preprocess import resize
     from dfine_cli.visualize.fdr_figure import write_figure
-    from dfine_cli.visualize.pictures import picture_name
+    from dfine_cli.visualize.pictures import check_pictures
 
     if request.data is None:
         raise UsageError("give the image to look at", f"dfine visualize {request.source} IMAGE --to fdr")
     out = folder_for(request, "fdr")
     detector = _open(request)
-    images = _images(request)
+    images = images_of(request)
+    numbers = range(1, BEST + 1) if request.object is None else [request.object]
+    check_pictures([_place(out, name, n) for name in images for n in numbers], images.values(), request.force)
     files: list[Path] = []
     notes: list[str] = []
     with counted("images") as report:
@@ -44,8 +46,7 @@ def make_fdr(request: Request) -> Made:
             )
             for number, found in _chosen(traced, request):
                 title = f"{detector.classes.names[found.label]} {found.score:.2f}"
-                place = Path(picture_name(name))
-                files.append(out / place.with_name(f"{place.stem}_{number}.png"))
+                files.append(_place(out, name, number))
                 write_figure(picture, found, title, files[-1])
             report(done, len(images))
     values = {"out": str(out), "images": len(images), "unread": len(notes), "files": [str(f) for f in files]}
@@ -53,17 +54,12 @@ def make_fdr(request: Request) -> Made:
     return Made(line, values, notes)
 
 
-def _images(request: Request) -> dict[str, Path]:
-    """The images by name: the one that is given, those of a folder, or those of a split of a dataset."""
-    from dfine_cli.data.coco import load_coco
-    from dfine_cli.visualize.source import find_pictures
+def _place(out: Path, name: str, number: int) -> Path:
+    """Where the figure of a detection goes."""
+    from dfine_cli.visualize.pictures import picture_name
 
-    place = place_of(request)
-    if isinstance(place, Path):
-        folder, names = find_pictures(place)
-        return {name: folder / name for name in names}
-    file = load_coco(place.json)
-    return {image.file_name: file.locate(row, place.images) for row, image in enumerate(file.images)}
+    place = out / picture_name(name)
+    return place.with_name(f"{place.stem}_{number}.png")
 
 
 def _chosen(traced: "list[Refinement]", request: Request) -> "list[tuple[int, Refinement]]":

@@ -88,15 +88,19 @@ class Made:
 
 def make_images(request: Request) -> Made:
     """One picture per image."""
-    from dfine_cli.visualize.pictures import WRITTEN, check_picture, write_pictures
+    from dfine_cli.visualize.pictures import WRITTEN, check_pictures, picture_name, write_pictures
     from dfine_cli.visualize.source import PICTURES, class_thresholds
 
     out = request.out or Path("pictures")
     check_place("--out", out)
-    if out.suffix.lower() in WRITTEN and not out.is_dir():
-        if Path(request.data or "").suffix.lower() not in PICTURES:
-            raise UsageError(f"--out {out}: is one file, for many images", "give a folder")
-        check_picture(out, request.data or "", request.force)
+    single = out.suffix.lower() in WRITTEN and not out.is_dir()
+    if not single:
+        out = folder_for(request, "pictures")
+    elif Path(request.data or "").suffix.lower() not in PICTURES:
+        raise UsageError(f"--out {out}: is one file, for many images", "give a folder")
+    images = images_of(request)
+    targets = [out] if single else [out / picture_name(name) for name in images]
+    check_pictures(targets, images.values(), request.force)
     with counted("images") as report:
         shown, threshold, reason = show(request, report)
         least = class_thresholds(shown, threshold) if request.by_class else threshold
@@ -195,6 +199,25 @@ def place_of(request: Request) -> "SplitFiles | Path":
                 raise UsageError(f"--images {request.images}: {place} is what is shown", "leave --images out")
             return place
     return find_data(place or request.source, request.split, request.images)
+
+
+def images_of(request: Request) -> dict[str, Path]:
+    """The images by name: the one that is given, those of a folder, or those of a split of a dataset.
+
+    Raises:
+        UsageError: There are none.
+        CheckError: The annotations cannot be read.
+    """
+    from dfine_cli.data.coco import find_image
+    from dfine_cli.evaluation.truth import read_truth
+    from dfine_cli.visualize.source import find_pictures
+
+    place = place_of(request)
+    if isinstance(place, Path):
+        folder, names = find_pictures(place)
+        return {name: folder / name for name in names}
+    named = filter(None, read_truth(place.json).file_names)
+    return {name: find_image(name, place.images, place.json.parent) for name in named}
 
 
 def _results_shown(request: Request) -> "Shown":

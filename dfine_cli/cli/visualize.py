@@ -49,7 +49,7 @@ USES: dict[str, tuple[Target, ...]] = {
     "frames": (Target.VIDEO,),
     "seconds": (Target.VIDEO,),
     "number": (Target.FDR,),
-    "force": (Target.IMAGES, Target.VIDEO),
+    "force": (Target.IMAGES, Target.VIDEO, Target.FDR),
     "dataset": (Target.FIFTYONE,),
     "port": (Target.FIFTYONE,),
     "remote": (Target.FIFTYONE,),

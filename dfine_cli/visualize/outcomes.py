@@ -50,11 +50,6 @@ class ImageFolder:
         path = find_image(self._names[image], self._folder, self._beside)
         return path if path.is_file() else None
 
-    def is_image(self, image: int, path: Path) -> bool:
-        """Whether ``path``, which is there, is the file of an image."""
-        own = find_image(self._names[image], self._folder, self._beside)
-        return own.is_file() and own.samefile(path)
-
     def read(self, image: int) -> Picture | None:
         """The image, or None if it cannot be read."""
         if not self._names[image]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -38,7 +38,7 @@ def write_pictures(
         The files, and how many images could not be read.
 
     Raises:
-        UsageError: A picture would take the place of its image, or ``out`` is one file for several images.
+        UsageError: ``out`` is one file for several images.
         DfineError: A file cannot be written, or no image can be read.
     """
     truth = shown.matching.truth
@@ -49,8 +49,6 @@ def write_pictures(
         raise UsageError(f"--out {out}: is one file, for {len(shown.names)} images", "give a folder")
     for image in range(len(shown.names)):
         target = out if single else out / picture_name(shown.names[image] or f"{truth.image_ids[image]}")
-        if target.exists() and shown.images.is_image(image, target):
-            raise UsageError(f"{target}: is the image itself", "choose another folder with --out")
         picture = shown.images.read(image)
         if picture is not None:
             if errors is None:
@@ -80,21 +78,29 @@ def _draw_found(
     return draw_boxes(picture, boxes, labels[found.classes[rows]], names, found.scores[rows])
 
 
-def check_picture(path: Path, source: str, overwrite: bool) -> None:
-    """Refuse a file for the picture of a single image before anything is computed.
+def check_pictures(targets: Sequence[Path], images: Iterable[Path], overwrite: bool) -> None:
+    """Refuse to write pictures over other files before anything is computed.
 
     Args:
-        path: Where it is to go.
-        source: The image.
-        overwrite: Whether a file that is there may be replaced.
+        targets: Where they are to go.
+        images: What is drawn, which no picture may replace.
+        overwrite: Whether other files that are there may be replaced.
 
     Raises:
-        UsageError: It is there already, or is the image.
+        UsageError: Some are there already, or are images.
     """
-    if path.exists() and Path(source).exists() and path.samefile(source):
-        raise UsageError(f"{path}: is the image itself", "choose another file with --out")
-    if path.exists() and not overwrite:
-        raise UsageError(f"--out {path}: is there already", "choose another file, or replace it with --force")
+    there = [target for target in targets if target.exists()]
+    if not there:
+        return
+    originals = {image.resolve() for image in images}
+    for target in there:
+        if target.resolve() in originals:
+            raise UsageError(f"{target}: is the image itself", "choose another place with --out")
+    if not overwrite:
+        more = f", as are {len(there) - 1} more of these pictures" if len(there) > 1 else ""
+        raise UsageError(
+            f"--out: {there[0]} is there already{more}", "choose another place, or replace them with --force"
+        )
 
 
 def picture_name(name: str) -> str:

@@ -25,7 +25,9 @@ def test_the_best_detections_of_an_image(run: Run, trained: Path, image: Path, t
     content = json.loads(run(*words, "--object", 2, "--out", tmp_path / "one", "--json").out)
     assert content["files"] == [str(tmp_path / "one" / second.name)]
     assert (cv2.imread(content["files"][0]) == cv2.imread(str(second))).all()
-    assert json.loads(run(*words, "--threshold", 1, "--json").out)["files"] == []
+    refused = run(*words)
+    assert refused.code == 2 and f"{image.stem}_1.png is there already, as are 2 more" in refused.err
+    assert json.loads(run(*words, "--threshold", 1, "--json", "--force").out)["files"] == []
 
 
 def test_a_folder_with_an_image_that_cannot_be_read(

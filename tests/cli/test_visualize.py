@@ -35,12 +35,13 @@ def test_a_results_file_as_pictures_and_as_a_page(
 def test_a_run_uses_the_threshold_that_an_evaluation_stored(
     run: Run, dataset: Path, run_folder: Path
 ) -> None:
-    before = json.loads(run("visualize", run_folder, dataset / "val", "--workers", 0, "--json").out)
+    words = ("visualize", run_folder, dataset / "val", "--workers", 0, "--json", "--force")
+    before = json.loads(run(*words).out)
     assert (before["threshold"], before["images"]) == (0.4, 10)
     assert run("eval", run_folder, "--workers", 0).code == 0
-    after = json.loads(run("visualize", run_folder, dataset / "val", "--workers", 0, "--json").out)
+    after = json.loads(run(*words).out)
     assert after["threshold"] == pytest.approx(0.3) and "stored with the model" in after["threshold_is"]
-    own = json.loads(run("visualize", run_folder, "--workers", 0, "--threshold", 0.7, "--json").out)
+    own = json.loads(run(*words[:2], *words[3:], "--threshold", 0.7).out)
     assert (own["threshold"], own["threshold_is"], own["images"]) == (0.7, "given", 10)
 
 
@@ -57,6 +58,19 @@ def test_a_single_image_into_a_single_file(run: Run, run_folder: Path, dataset: 
     assert (code, out) == (2, "") and "is there already" in err and "--force" in err
     assert (tmp_path / "mine.jpg").read_text() == "mine"
     assert run(*words, "--force").code == 0 and cv2.imread("mine.jpg") is not None
+
+
+def test_pictures_that_are_there_are_kept(run: Run, good: Path, dataset: Path) -> None:
+    Path("mine").mkdir()
+    for name in ("val_41.png", "val_43.png"):
+        Path("mine", name).write_text("mine")
+    words = ("visualize", good, dataset, "--out", "mine")
+    code, out, err = run(*words)
+    assert (code, out) == (2, "") and "val_41.png is there already, as are 1 more" in err and "--force" in err
+    assert [path.read_text() for path in Path("mine").iterdir()] == ["mine", "mine"]
+    assert run(*words, "--force").code == 0 and cv2.imread("mine/val_41.png") is not None
+    code, _, err = run(*words[:-1], dataset / "val")
+    assert code == 2 and "is the image itself" in err
 
 
 @pytest.mark.parametrize("to", ["images", "html"])
@@ -76,7 +90,7 @@ def test_no_image_that_can_be_read_is_no_success(run: Run, good: Path, dataset: 
         (["RUN", "empty"], "no images"),
         (["RUN", "mk.py"], "mk.py: neither an image nor annotations"),
         (["RUN", "rtsp://camera/1"], "is a stream or camera"),
-        (["RUN", "--out", "mk.py"], "is one file"),
+        (["RUN", "--out", "mk.py"], "mk.py: is a file"),
         (["RUN", "--out", "boxes.png"], "is one file"),
         (["RUN", "--out", "mk.py/x"], "mk.py is a file"),
         (["RUN", "--to", "html", "--out", "mk.py"], "mk.py: is a file"),
@@ -126,7 +140,7 @@ def test_each_class_has_its_own_threshold(run: Run, run_folder: Path, dataset: P
 
 
 def test_thresholds_of_classes_from_ground_truth(run: Run, good: Path, dataset: Path) -> None:
-    words = ("visualize", good, dataset, "--json")
+    words = ("visualize", good, dataset, "--json", "--force")
     assert json.loads(run(*words, "--by-class").out)["threshold"] == json.loads(run(*words).out)["threshold"]
     assert run(*words, "--by-class", "--to", "html").code == 2
 

@@ -17,7 +17,7 @@ from dfine_cli.types import Detections
 from dfine_cli.visualize.draw import class_colour
 from dfine_cli.visualize.gallery import _boxes, write_gallery
 from dfine_cli.visualize.outcomes import MISSED, RIGHT, WRONG
-from dfine_cli.visualize.pictures import picture_name, write_pictures
+from dfine_cli.visualize.pictures import check_pictures, picture_name, write_pictures
 from dfine_cli.visualize.source import best_threshold, show_pictures, show_results
 from tests.browser import browse
 from tests.unit.evaluation.scenes import BOX, CAT, DOG, FAR, result, truth
@@ -66,10 +66,11 @@ def test_pictures_have_the_boxes_above_the_threshold(shown, tmp_path):
 
 
 def test_images_are_never_overwritten(shown, tmp_path):
-    before = (tmp_path / "1.png").read_bytes()
-    with pytest.raises(UsageError, match="is the image itself"):
-        write_pictures(shown, tmp_path, 0.5)
-    assert (tmp_path / "1.png").read_bytes() == before
+    (tmp_path / "link").symlink_to(tmp_path)
+    images = [tmp_path / "1.png", tmp_path / "2.png"]
+    for target in (images[1], tmp_path / "link" / "1.png"):
+        with pytest.raises(UsageError, match="is the image itself"):
+            check_pictures([tmp_path / "new.png", target], images, overwrite=True)
 
 
 def test_unreadable_images_are_counted(shown, tmp_path):

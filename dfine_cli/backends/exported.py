@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from dfine_cli.artefact import Artefact
 from dfine_cli.data.classes import ClassMap
 from dfine_cli.data.preprocess import to_unit
-from dfine_cli.errors import DfineError, UsageError
+from dfine_cli.errors import CheckError, DfineError, UsageError
 from dfine_cli.types import Detections, Size
 
 EventTimer = Callable[[Callable[[], Any]], tuple[Any, float]]
@@ -79,11 +80,17 @@ class ExportedDetector:
     Args:
         session: What runs.
         artefact: What the file says about itself, or what is known of a file of another tool.
+        file: The file.
+        told_classes: Whether its classes are those that the user has given.
     """
 
-    def __init__(self, session: Session, artefact: Artefact) -> None:
+    def __init__(
+        self, session: Session, artefact: Artefact, file: Path, *, told_classes: bool = False
+    ) -> None:
         self.session = session
         self.artefact = artefact
+        self._file = file
+        self._told_classes = told_classes
         self.name = artefact.name
         self.classes = ClassMap.from_dict(artefact.classes)
         self.input_size: Size = artefact.input_size
@@ -118,13 +125,13 @@ class ExportedDetector:
         """Detections of each image, from what ``session.run`` gave.
 
         Raises:
-            DfineError: There are classes that the description does not know.
+            CheckError: There are classes that the description does not know.
         """
         found = self.session.fetch(outputs)
         if found.labels.size and not 0 <= found.labels.min() <= found.labels.max() < len(self.classes):
-            raise DfineError(
-                f"{self.name}: finds class {found.labels.max()}, and {len(self.classes)} classes are known",
-                "give a COCO JSON file with its classes: --classes FILE",
+            raise CheckError(
+                f"{self._file}: finds class {found.labels.max()}, and {len(self.classes)} classes are known",
+                self._where_classes_are(),
             )
         boxes = found.boxes
         if self.artefact.contract == "end2end":
@@ -136,6 +143,14 @@ class ExportedDetector:
             Detections(*(column[rows] for column in image))
             for *image, rows in zip(boxes, found.scores, found.labels, order, strict=True)
         ]
+
+    def _where_classes_are(self) -> str:
+        """What to do about classes that do not fit: it depends on who has named them."""
+        if self._told_classes:
+            return "--classes has too few of them: give the annotations it was trained on"
+        if self.artefact.size is not None:
+            return "its description is that of another file: copy both together, or export it again"
+        return "give a COCO JSON file with its classes: --classes FILE"
 
     def _parts(self, count: int) -> Iterator[slice]:
         most = self.artefact.batch.most

@@ -162,7 +162,8 @@ def open_onnx(file: Path, options: OpenOptions, provider: str | None = None) -> 
     device = choose_device(options.device)
     kind = device.partition(":")[0]
     session = OnnxSession(file, provider or kind, device, options.threads or count_cpus())
-    return ExportedDetector(session, describe(file, session.embedded, session.graph, options))
+    artefact = describe(file, session.embedded, session.graph, options)
+    return ExportedDetector(session, artefact, file, told_classes=options.classes is not None)
 
 
 def choose_device(name: str) -> str:

@@ -167,7 +167,8 @@ def open_openvino(file: Path, options: OpenOptions, precision: str | None = "fp3
     """
     device = "cpu" if options.device == "auto" else options.device
     session = OpenvinoSession(file, device, options.threads or count_cpus(), precision)
-    return ExportedDetector(session, describe(file, session.embedded, session.graph, options))
+    artefact = describe(file, session.embedded, session.graph, options)
+    return ExportedDetector(session, artefact, file, told_classes=options.classes is not None)
 
 
 def layer_types(compiled: Any) -> list[str]:

@@ -106,5 +106,5 @@ def open_engine(file: Path, options: OpenOptions, graphs: bool = False) -> Expor
         MissingError: TensorRT, cuda-python, the driver or the GPU is not there.
     """
     session = TensorRTSession(open_plan(file, options.device), graphs)
-    artefact = describe(file, None, session.graph, options)
-    return ExportedDetector(session, dataclasses.replace(artefact, batch=session.batch))
+    artefact = dataclasses.replace(describe(file, None, session.graph, options), batch=session.batch)
+    return ExportedDetector(session, artefact, file, told_classes=options.classes is not None)

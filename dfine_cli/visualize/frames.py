@@ -13,7 +13,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from dfine_cli.errors import DfineError, MissingError, UsageError
+from dfine_cli.errors import CheckError, DfineError, MissingError, UsageError
 from dfine_cli.types import Size
 from dfine_cli.visualize.draw import Picture
 from dfine_cli.visualize.source import PICTURES
@@ -54,7 +54,8 @@ class Frames:
         live: Whether frames come when they come, and are lost if nobody takes them in time.
 
     Raises:
-        DfineError: Not one frame can be had.
+        CheckError: Not one frame of a file can be decoded.
+        DfineError: None comes from a stream or camera.
     """
 
     def __init__(
@@ -65,7 +66,8 @@ class Frames:
         self._first = self._next()
         if self._first is None:
             self.close()
-            raise DfineError(f"{name}: not one frame of it can be decoded", "play it with another program")
+            kind = DfineError if stream or camera else CheckError
+            raise kind(f"{name}: not one frame of it can be decoded", "play it with another program")
         height, width = self._first.shape[:2]
         self.size: Size = (height, width)
         fps = capture.get(cv2.CAP_PROP_FPS)
@@ -98,7 +100,8 @@ def open_frames(address: str) -> Frames:
     Raises:
         UsageError: There is no such file, or it is an image or a folder.
         MissingError: There is no such camera.
-        DfineError: The file is no video or cut off, or the stream does not answer.
+        CheckError: The file is no video or cut off.
+        DfineError: The stream does not answer.
     """
     camera = _CAMERA.fullmatch(address)
     with quiet_opencv():
@@ -152,11 +155,11 @@ def _open_file(path: Path) -> Frames:
     with path.open("rb") as file:
         is_mp4 = file.read(12)[4:8] == b"ftyp"
     if is_mp4:  # the index of such files usually stands at their end
-        raise DfineError(
+        raise CheckError(
             f"{path}: the video is cut off: its index is missing, without which no frame can be found",
             "copy or record it again; an .mkv or a fragmented .mp4 survives a cut",
         )
-    raise DfineError(f"{path}: not a video, or of a kind that OpenCV cannot read", "convert it to .mp4 first")
+    raise CheckError(f"{path}: not a video, or of a kind that OpenCV cannot read", "convert it to .mp4 first")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from dfine_cli.artefact import sidecar_of
 from dfine_cli.backends.detector import OpenOptions, open_detector
 from dfine_cli.backends.exported import ExportedDetector
 from dfine_cli.data.classes import COCO80, ClassMap
-from dfine_cli.errors import DfineError, MissingError, UsageError
+from dfine_cli.errors import CheckError, DfineError, MissingError, UsageError
 from tests.unit.backends.conftest import BOXES, CLASSES, SIZE, Write
 
 CPU = OpenOptions("cpu", threads=1)
@@ -91,11 +91,21 @@ def test_a_file_of_another_tool_has_the_classes_it_is_given(file: Write):
     assert opened(file("nowhere"), OpenOptions("cpu", classes=theirs)).classes == theirs
 
 
-def test_classes_that_do_not_fit_are_found_out(file: Write):
-    detector = opened(file("nowhere", labels=np.array([0, 364])))
-    with pytest.raises(DfineError, match="finds class 364, and 80 classes are known") as caught:
-        detector.detect(pictures(1), [SIZE])
-    assert "--classes" in caught.value.hint
+@pytest.mark.parametrize(
+    ("where", "classes", "known", "hint"),
+    [
+        ("nowhere", None, 80, "--classes FILE"),
+        ("nowhere", ClassMap(("a", "b"), (1, 2), "auto"), 2, "--classes has too few"),
+        ("beside", None, 2, "description is that of another file"),
+    ],
+)
+def test_classes_that_do_not_fit_are_found_out(
+    file: Write, where: str, classes: ClassMap | None, known: int, hint: str
+):
+    path = file(where, labels=np.array([0, 364]))
+    with pytest.raises(CheckError, match=f"finds class 364, and {known} classes are known") as caught:
+        opened(path, OpenOptions("cpu", classes=classes)).detect(pictures(1), [SIZE])
+    assert caught.value.message.startswith(f"{path}: ") and hint in caught.value.hint
 
 
 def test_a_free_input_size_must_be_given(file: Write):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dfine_cli.data.classes import ClassMap
-from dfine_cli.errors import DfineError, MissingError, UsageError
+from dfine_cli.errors import CheckError, DfineError, MissingError, UsageError
 from dfine_cli.types import Detections
 from dfine_cli.visualize.film import Film, check_film
 from dfine_cli.visualize.frames import Frame, is_moving, open_frames, quiet_opencv
@@ -139,9 +139,9 @@ def test_all_frames_are_read_whatever_the_container_says(tmp_path, share, missin
     ("name", "kind", "message"),
     [
         ("gone.mp4", UsageError, "no such file"),
-        ("text.mp4", DfineError, "not a video"),
-        ("empty.mp4", DfineError, "not a video"),
-        ("cut.mp4", DfineError, "cut off"),
+        ("text.mp4", CheckError, "not a video"),
+        ("empty.mp4", CheckError, "not a video"),
+        ("cut.mp4", CheckError, "cut off"),
         ("photo.jpg", UsageError, "is an image"),
         ("folder", UsageError, "is a folder"),
         ("camera:97", MissingError, "no such camera"),

@@ -5,13 +5,19 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dfine_cli.errors import CheckError, UsageError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _ZIP: Final = b"PK"
 _PICKLE: Final = b"\x80"
+_OF_TORCH: Final = b"\x80\x02"
+"""The protocol of pickle that ``torch.save`` writes."""
 _WHAT_TO_USE: Final = "use a file written by `dfine train`, or published weights"
 _GLOBAL = re.compile(r"GLOBAL (\S+)")
 """How PyTorch names the object that a pickle asks for."""
@@ -58,6 +64,39 @@ def load_plain(path: Path) -> object:
         raise CheckError(f"{path}: cannot be read: {reason}", "use another copy") from error
 
 
+def first_not_finite(state: Mapping[str, Tensor]) -> str | None:
+    """Name of the first tensor that holds a NaN or infinity; None where all are numbers.
+
+    Args:
+        state: A state dict, on one device, which is waited for once.
+    """
+    import torch
+
+    # Infinity is right in anchors: it marks those that are not usable.
+    floating = {k: v for k, v in state.items() if v.is_floating_point() and not k.endswith("anchors")}
+    if not floating:
+        return None
+    finite = torch.stack([values.isfinite().all() for values in floating.values()]).tolist()
+    return next((name for name, is_finite in zip(floating, finite, strict=True) if not is_finite), None)
+
+
+def require_finite(state: Mapping[str, Tensor], file: object) -> None:
+    """Refuse weights that are no numbers, which a run that diverged leaves.
+
+    Args:
+        state: The weights.
+        file: Where they are from.
+
+    Raises:
+        CheckError: A value is not finite; the message names its tensor.
+    """
+    if name := first_not_finite(state):
+        raise CheckError(
+            f"{file}: the weights are damaged: not all values of {name} are finite numbers",
+            "the training diverged or the file was changed: use another checkpoint",
+        )
+
+
 def _refuse_other_kinds(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(32)
@@ -70,6 +109,11 @@ def _refuse_other_kinds(path: Path) -> None:
             raise CheckError(f"{path}: {what}", hint)
     if not start.startswith(_PICKLE):
         raise CheckError(f"{path}: not a checkpoint" + ("" if start else ": the file is empty"), _WHAT_TO_USE)
+    if not start.startswith(_OF_TORCH):
+        raise CheckError(
+            f"{path}: a pickle that torch.save did not write; it is not read, as that could run code",
+            _WHAT_TO_USE,
+        )
 
 
 def _cut_off(path: Path) -> CheckError:

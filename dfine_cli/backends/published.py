@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
-from dfine_cli.backends.torch_backend import TorchDetector, choose_device, open_checkpoint, require_finite
+from dfine_cli.backends.torch_backend import TorchDetector, choose_device, open_checkpoint
 from dfine_cli.errors import UsageError
+from dfine_cli.tensor_file import require_finite
 from dfine_cli.zoo.build import build_detector, class_map, warnings_of
 from dfine_cli.zoo.open import open_weights
 
@@ -38,7 +39,7 @@ def open_published(
     if weights.is_backbone:
         raise UsageError(f"{name_or_path}: a backbone alone detects nothing", "use the weights of a detector")
     model = build_detector(weights)
-    require_finite(model, name_or_path)
+    require_finite(weights.state, name_or_path)
     for text in warnings_of(weights):
         warn(text)
     return TorchDetector(

@@ -17,7 +17,7 @@ from dfine_cli.data.classes import ClassMap
 from dfine_cli.errors import CheckError, MissingError, UsageError
 from dfine_cli.model.dfine import DFINE, build_model, check_input_size
 from dfine_cli.model.postprocess import best_pairs, to_pixels
-from dfine_cli.tensor_file import load_plain
+from dfine_cli.tensor_file import load_plain, require_finite
 from dfine_cli.types import Detections, Size
 
 
@@ -110,28 +110,10 @@ def open_checkpoint(path: Path, device: str | torch.device = "auto") -> TorchDet
             f"{path}: its weights do not fit the model its recipe describes: {_shortened(first[0].strip())}",
             "use another copy",
         ) from error
-    require_finite(model, path)
+    require_finite(model.state_dict(), path)
     name = f"dfine-{file[keys.SIZE]}"
     point = file.get(keys.OPERATING_POINT)
     return TorchDetector(model.to(target), classes, input_size, target, name, recipe["data"]["exif"], point)
-
-
-def require_finite(model: DFINE, file: object) -> None:
-    """Refuse weights that are no numbers, which a run that diverged leaves.
-
-    Args:
-        model: With the weights.
-        file: Where they are from.
-
-    Raises:
-        CheckError: A value is not finite; the message names its tensor.
-    """
-    for name, values in model.state_dict().items():
-        if values.is_floating_point() and not torch.isfinite(values).all():
-            raise CheckError(
-                f"{file}: the weights are damaged: not all values of {name} are finite numbers",
-                "the training diverged or the file was changed: use another checkpoint",
-            )
 
 
 def with_options(detector: TorchDetector, options: OpenOptions) -> TorchDetector:

@@ -1,5 +1,6 @@
 """Starting a run from a command and telling about it: what ``dfine train`` and ``dfine finetune`` share."""
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from dfine_cli.cli.console import print_json, print_next, print_out
@@ -43,7 +44,9 @@ def train_run(
     finally:
         monitor.status.close()
     _show(result, as_json, extra or {})
-    print_next(f"dfine eval {result.folder}")
+    # The weights of a run are its best ones; the last ones are named, and get their data from the run.
+    words = [result.folder] if result.has_best else [result.best, result.folder]
+    print_next(shlex.join(["dfine", "eval", *map(str, words)]))
 
 
 def _show(result: "RunResult", as_json: bool, extra: dict[str, Any]) -> None:

@@ -152,6 +152,7 @@ def verify(
 
 def _verify(text: str, *, quiet: bool) -> dict[str, Any]:
     from dfine_cli.model.weights import entry_of
+    from dfine_cli.tensor_file import first_not_finite
     from dfine_cli.zoo.cache import hash_of
     from dfine_cli.zoo.open import read_named, verify_entry
     from dfine_cli.zoo.structure import FIT_HEADER
@@ -168,6 +169,8 @@ def _verify(text: str, *, quiet: bool) -> dict[str, Any]:
         print_table(fit.rows(), FIT_HEADER)
     parts = [dict(zip(FIT_HEADER, row, strict=True)) for row in fit.rows()]
     faults = [] if fit.complete else fit.faults()
+    if name := first_not_finite(found.state):
+        faults = [*faults, f"not all values of {name} are finite numbers"]
     return {
         **_described(found),
         "sha256": digest,

@@ -62,6 +62,20 @@ class Guard:
         return False
 
 
+def diverged(epoch: int, what: str, lr: float) -> DfineError:
+    """The end of a run whose numbers have grown beyond all bounds.
+
+    Args:
+        epoch: Counted from 1.
+        what: What is no longer finite.
+        lr: ``optim.lr``.
+    """
+    return DfineError(
+        f"the run has diverged in epoch {epoch}: {what} are no longer finite",
+        f"lower optim.lr, which is {lr:g}; what was saved before is as it was",
+    )
+
+
 def _plain(batch: Batch) -> dict[str, object]:
     return {
         "images": batch.images.cpu(),

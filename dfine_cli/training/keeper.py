@@ -3,8 +3,10 @@
 from dfine_cli.config.schema import Recipe
 from dfine_cli.data.classes import ClassMap
 from dfine_cli.phases import Phase
+from dfine_cli.tensor_file import first_not_finite
 from dfine_cli.training.checkpoint import load_state, save_checkpoint, save_weights
 from dfine_cli.training.early_stop import EarlyStop
+from dfine_cli.training.guard import diverged
 from dfine_cli.training.monitor import Monitor, Row
 from dfine_cli.training.run_dir import RunDir
 from dfine_cli.training.state import TrainState
@@ -34,6 +36,16 @@ class Keeper:
         begins = c.batch == 0 and self.phases.starts(c.epoch) and self._refining(c.epoch)
         if self.two_stages and begins and c.epoch > 0:
             self._reload(state)
+
+    def refuse_diverged(self, state: TrainState) -> None:
+        """End the run before weights that are no numbers are scored, or take the place of those before them.
+
+        Raises:
+            DfineError: There are such weights.
+        """
+        for model in (state.model, state.ema.model):
+            if name := first_not_finite(model.state_dict()):
+                raise diverged(state.counters.epoch + 1, f"values of {name}", self.recipe.optim.lr)
 
     def end_epoch(self, state: TrainState, row: Row) -> None:
         """Keep the epoch ``row`` if it is the best, reload if the recipe says so, and write ``last.pt``."""

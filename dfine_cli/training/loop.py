@@ -66,6 +66,7 @@ def fit(state: TrainState, plan: Plan, tools: Tools) -> list[Row]:
     """Train to the end of the plan; returns the rows of the epochs done now.
 
     Raises:
+        DfineError: The weights are no longer finite.
         Interrupted: Somebody asked the run to end; it is saved after its last step, trained epochs that are not
             scored yet included.
     """
@@ -74,6 +75,7 @@ def fit(state: TrainState, plan: Plan, tools: Tools) -> list[Row]:
         while state.counters.epoch < plan.phases.epochs:
             tools.keeper.begin_epoch(state)
             row = train_epoch(state, plan, tools)
+            tools.keeper.refuse_diverged(state)
             if plan.is_scored(state.counters.epoch):
                 started = time.perf_counter()
                 row |= tools.score(state)

@@ -54,9 +54,12 @@ class RunResult:
 
     folder: Path
     best: Path
+    """The best weights; the last ones where somebody took those away."""
     rows: list[Row]
     start: StartReport | None = None
     """What it began with; None from scratch and where it was resumed."""
+    has_best: bool = True
+    """Whether ``best`` are the best weights."""
 
     @property
     def best_row(self) -> Row:
@@ -181,6 +184,7 @@ def train(
     if resume:
         checkpoint.require_classes(run.last, setup.data.classes)
         checkpoint.load_state(run.last, setup.state)
+        _refuse_fewer_epochs(run, setup)
         run.keep_recipe(recipe)
         run.keep_rows([r for r in run.rows() if r["epoch"] <= setup.state.counters.epoch])
     sinks: list[Sink] = [run.append, lambda _: write_curves(run.rows(), run.path / "curves.png")]
@@ -205,7 +209,8 @@ def train(
             fit(setup.state, setup.plan, tools)
         finally:
             setup.loader.close()
-    return RunResult(run.path, run.best, run.rows(), setup.start)
+    has_best = run.best.exists()
+    return RunResult(run.path, run.best if has_best else run.last, run.rows(), setup.start, has_best)
 
 
 def rehearse(recipe: Recipe, monitor: Monitor | None = None) -> dict[str, str]:
@@ -233,6 +238,15 @@ def rehearse(recipe: Recipe, monitor: Monitor | None = None) -> dict[str, str]:
         **setup.facts(),
         "step": f"loss {float(losses['loss']):.2f} in {time.perf_counter() - started:.2f} s",
     }
+
+
+def _refuse_fewer_epochs(run: RunDir, setup: Setup) -> None:
+    done, wanted = setup.state.counters.epoch, setup.plan.phases.epochs
+    if wanted < done:
+        raise UsageError(
+            f"{run.path}: {done} epochs are done, and {wanted} are asked for",
+            f"ask for {done} or more with --epochs",
+        )
 
 
 def _refuse_start_weights(recipe: Recipe, plan: Plan) -> None:

@@ -9,6 +9,7 @@ from dfine_cli.data.objects365 import HEAD_ROWS
 from dfine_cli.errors import UsageError
 from dfine_cli.model.dfine import DFINE
 from dfine_cli.model.sizes import SIZES
+from dfine_cli.tensor_file import require_finite
 from dfine_cli.training.freeze import FROZEN
 from dfine_cli.training.transfer import Transfer, carry_rows
 from dfine_cli.zoo.download import Progress, silent
@@ -70,6 +71,7 @@ def start_model(
 
     Raises:
         DfineError: The weights cannot be had.
+        CheckError: They are damaged.
         UsageError: They are for another size, or for a model that the recipe does not describe; or the recipe
             says to keep of them what they do not have.
     """
@@ -82,6 +84,7 @@ def start_model(
             )
         return None
     weights = open_weights(name, progress=progress)
+    require_finite(weights.state, name)
     _require_kind(weights, recipe)
     _require_curve(weights, model)
     transfer, notes = _match(weights, recipe, classes)

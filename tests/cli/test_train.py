@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -41,6 +42,45 @@ def test_a_finished_run_says_so_and_keeps_its_numbers(run: Run, toy: Path) -> No
     code, out, err = run("train", "--resume", toy)
     assert code == 0 and "this run is finished" in err and f"run: {toy}" in out
     assert (toy / "metrics.jsonl").read_text() == before
+
+
+def test_a_run_is_not_said_to_be_shorter_than_it_is(run: Run, toy: Path) -> None:
+    assert run("train", "--resume", toy, "--epochs", 3, "--allow-changes").code == 0
+    before = (toy / "recipe.yaml").read_text()
+    code, _, err = run("train", "--resume", toy, "--epochs", 2, "--allow-changes")
+    assert code == 2 and "3 epochs are done, and 2 are asked for" in two_lines(err)
+    assert (toy / "recipe.yaml").read_text() == before
+
+
+def test_weights_that_are_gone_are_not_named(run: Run, toy: Path) -> None:
+    (toy / "weights" / "best.pt").unlink()
+    code, out, err = run("train", "--resume", toy)
+    assert code == 0 and "best.pt" not in out
+    following = shlex.split(err.split("next: ")[1])
+    assert following[:2] == ["dfine", "eval"]
+    assert run(*following[1:], "--workers", 0).code == 0
+
+
+def test_a_run_that_diverges_ends_before_its_weights_are_kept(run: Run, toy: Path) -> None:
+    words = ("--epochs", 6, "--allow-changes", "--set", "optim.lr=1e30", "--set", "schedule.warmup_share=0")
+    code, out, err = run("train", "--resume", toy, *words, "--set", "schedule.curve=constant")
+    assert (code, out) == (1, ""), err
+    assert "the run has diverged in epoch " in two_lines(err)
+    assert "lower optim.lr, which is 1e+30" in err
+    kept = torch.load(toy / "weights" / "last.pt", weights_only=True)
+    assert all(v.isfinite().all() for v in kept["model"].values() if v.is_floating_point())
+
+
+def test_start_weights_that_are_no_numbers_are_refused(run: Run, toy: Path) -> None:
+    weights = torch.load(toy / "weights" / "best.pt", weights_only=True)
+    which = weights["best_weights"]
+    next(iter(weights[which].values())).fill_(torch.nan)
+    torch.save(weights, "nan.pt")
+    words = ("train", toy / "recipe.yaml", "--set", "start.weights=nan.pt", "--dry-run")
+    code, _, err = run(*words)
+    assert code == 4 and "nan.pt: the weights are damaged" in two_lines(err)
+    code, _, err = run("zoo", "verify", "nan.pt")
+    assert code == 4 and "are finite numbers" in two_lines(err)
 
 
 def test_allowed_changes_stay_with_the_run(run: Run, toy: Path) -> None:

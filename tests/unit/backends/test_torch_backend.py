@@ -15,6 +15,7 @@ from dfine_cli.config.schema import Recipe
 from dfine_cli.data.classes import ClassMap
 from dfine_cli.errors import CheckError, DfineError, MissingError
 from dfine_cli.model.dfine import build_model
+from dfine_cli.tensor_file import require_finite
 from dfine_cli.types import LayerOutput
 
 CLASSES = ClassMap(("disc", "star"), (3, 20), "auto")
@@ -121,6 +122,16 @@ def test_training_can_go_on_after_detecting(content, save):
     final = detector.model(torch.from_numpy(images).float()).final
     (final.logits.sum() + final.boxes.sum()).backward()
     assert any(p.grad is not None for p in detector.model.parameters())
+
+
+def test_infinity_in_anchors_is_no_damage():
+    """At 640x640 anchors at the border are not usable, and marked by infinity."""
+    state = build_model("s", 1, input_size=(640, 640)).state_dict()
+    assert not state["decoder.anchors"].isfinite().all()
+    require_finite(state, "s.pt")
+    state["encoder.input_proj.0.conv.weight"][0, 0, 0, 0] = torch.nan
+    with pytest.raises(DfineError, match=r"s\.pt: the weights are damaged: .* encoder\.input_proj"):
+        require_finite(state, "s.pt")
 
 
 class Payload:

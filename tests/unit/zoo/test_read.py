@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,6 +116,14 @@ def test_a_pickle_with_code_is_refused(tmp_path: Path, zipped: bool) -> None:
     path = tmp_path / "evil.pth"
     torch.save({"model": Payload()}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(DfineError, match=r"posix\.system.*could run code"):
+        read_weights(path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_pickle_of_another_kind_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "evil.pt"
+    path.write_bytes(pickle.dumps({"model": Payload()}))
+    with pytest.raises(DfineError, match=r"torch\.save did not write; it is not read, as that could run code"):
         read_weights(path)
 
 

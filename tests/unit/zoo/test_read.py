@@ -123,7 +123,9 @@ def test_a_pickle_with_code_is_refused(tmp_path: Path, zipped: bool) -> None:
 def test_a_pickle_of_another_kind_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "evil.pt"
     path.write_bytes(pickle.dumps({"model": Payload()}))
-    with pytest.raises(DfineError, match=r"torch\.save did not write; it is not read, as that could run code"):
+    with pytest.raises(
+        DfineError, match=r"torch\.save did not write; it is not read, as that could run code"
+    ):
         read_weights(path)
 
 

@@ -13,9 +13,11 @@ from dfine_cli.evaluation.truth import Truth
 _PROBED = 2000
 """Best results that are compared with the ground truth to find out how their boxes are written."""
 _MANY = 0.1
-"""Share of boxes that reach out of their images from which on something is wrong with all."""
+"""Share of boxes that reach out of their images, or have no area, from which on something is wrong with all."""
 _ALL = 0.99
 """Share of boxes from which on all are taken to be written alike: a few degenerate ones are in every large file."""
+_FAR = 1e9
+"""Pixels that no image has on a side; areas of boxes a good deal larger overflow."""
 _FITS_BETTER = 0.2
 """How much higher the mean overlap must be under another reading of the boxes before it is believed."""
 
@@ -35,13 +37,15 @@ def read_checked(path: Path, truth: Truth) -> Results:
 
 
 def check_values(results: Results, truth: Truth) -> None:
-    """Look for scores that are none and boxes in another format; for results of other tools.
+    """Look for scores that are none, boxes that are none and boxes in another format; for results of other tools.
 
     Ids must be known. Boxes are taken for another format only if nearly all of them can be read so and the best of
-    these then lie much better on the ground truth.
+    these then lie much better on the ground truth. Some without an area are in every large file, most of all among
+    low scores, where padding is.
 
     Raises:
-        CheckError: Scores outside [0, 1], boxes written as corners, or as fractions of the image.
+        CheckError: Scores outside [0, 1], boxes beyond any image, many of the best without an area, boxes written as
+            corners, or as fractions of the image.
     """
     outside = (results.scores < 0) | (results.scores > 1)
     if outside.any():
@@ -51,8 +55,24 @@ def check_values(results: Results, truth: Truth) -> None:
             f"{results.scores[first]:g} at result {first}",
             "scores are probabilities: apply the sigmoid to logits, divide percentages by 100",
         )
+    far = (np.abs(results.boxes_xywh) > _FAR).any(1)
+    if far.any():
+        first = int(np.argmax(far))
+        raise CheckError(
+            f"{int(far.sum())} of {len(far)} boxes reach beyond any image, the first is "
+            f"{_listed(results.boxes_xywh[first])} at result {first}",
+            "boxes are [x, y, width, height] in pixels of the original image",
+        )
     if not len(results.scores) or not len(truth.images):
         return
+    boxes, _ = _best(results, truth)
+    flat = (boxes[:, 2:] <= 0).any(1)
+    if flat.mean() > _MANY:
+        raise CheckError(
+            f"{int(flat.sum())} of the {len(flat)} best boxes have no width or height, such as "
+            f"{_listed(boxes[np.argmax(flat)])}",
+            "boxes are [x, y, width, height], x and y of the upper left corner",
+        )
     as_corners: NDArray[np.bool_] = np.all(results.boxes_xywh[:, 2:] >= results.boxes_xywh[:, :2], axis=1)
     if as_corners.mean() >= _ALL:
         boxes, images = _best(results.where(as_corners), truth)
@@ -85,6 +105,10 @@ def written_as_corners(truth: Truth) -> bool:
     outside = (low + last > sizes_wh + 1).any(1)
     inside = ((last > low) & (last <= sizes_wh + 1)).all(1)
     return bool(outside.mean() > _MANY and inside.mean() >= _ALL)
+
+
+def _listed(box: NDArray[np.float64]) -> str:
+    return f"[{', '.join(f'{value:g}' for value in box)}]"
 
 
 def _best(results: Results, truth: Truth) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -117,6 +117,21 @@ def test_bad_detectors_are_not_taken_for_corners():
     check_values(to_columns([result(i % 20, CAT, b, 0.5) for i, b in enumerate(boxes.tolist())]), KNOWN)
 
 
+@pytest.mark.parametrize("bbox", [[1, 1, -5, -5], [20, 20, 0, 10]])
+def test_boxes_without_an_area(bbox):
+    with pytest.raises(CheckError, match=r"best boxes have no width or height, such as \[.*, -?\d+\]") as error:
+        check_values(with_boxes(lambda *_: bbox), KNOWN)
+    assert "upper left" in error.value.hint
+    padding = [{**FOUND[0], "bbox": bbox, "score": 0.0}] * 5
+    check_values(to_columns([*FOUND, *padding]), KNOWN)
+
+
+def test_boxes_beyond_any_image():
+    far = {**FOUND[3], "bbox": [1, 1, 1e300, 1e300]}
+    with pytest.raises(CheckError, match=r"1 of \d+ boxes reach beyond any image.*1e\+300\] at result 3"):
+        check_values(to_columns([*FOUND[:3], far, *FOUND[4:]]), KNOWN)
+
+
 @pytest.mark.parametrize("score", [-0.1, 1.001, 87.0])
 def test_scores_outside_0_to_1(score):
     with pytest.raises(CheckError, match=r"1 of \d+ scores are outside 0\.\.1.*at result 3") as error:

@@ -55,7 +55,7 @@ def check_values(results: Results, truth: Truth) -> None:
             f"{results.scores[first]:g} at result {first}",
             "scores are probabilities: apply the sigmoid to logits, divide percentages by 100",
         )
-    far = (np.abs(results.boxes_xywh) > _FAR).any(1)
+    far: NDArray[np.bool_] = np.any(np.abs(results.boxes_xywh) > _FAR, axis=1)
     if far.any():
         first = int(np.argmax(far))
         raise CheckError(
@@ -66,7 +66,7 @@ def check_values(results: Results, truth: Truth) -> None:
     if not len(results.scores) or not len(truth.images):
         return
     boxes, _ = _best(results, truth)
-    flat = (boxes[:, 2:] <= 0).any(1)
+    flat: NDArray[np.bool_] = np.any(boxes[:, 2:] <= 0, axis=1)
     if flat.mean() > _MANY:
         raise CheckError(
             f"{int(flat.sum())} of the {len(flat)} best boxes have no width or height, such as "

@@ -119,11 +119,13 @@ def test_bad_detectors_are_not_taken_for_corners():
 
 @pytest.mark.parametrize("bbox", [[1, 1, -5, -5], [20, 20, 0, 10]])
 def test_boxes_without_an_area(bbox):
-    with pytest.raises(CheckError, match=r"best boxes have no width or height, such as \[.*, -?\d+\]") as error:
+    with pytest.raises(
+        CheckError, match=r"best boxes have no width or height, such as \[.*, -?\d+\]"
+    ) as error:
         check_values(with_boxes(lambda *_: bbox), KNOWN)
     assert "upper left" in error.value.hint
-    padding = [{**FOUND[0], "bbox": bbox, "score": 0.0}] * 5
-    check_values(to_columns([*FOUND, *padding]), KNOWN)
+    some = [{**FOUND[0], "bbox": bbox, "score": 0.0}] * 5
+    check_values(to_columns([*FOUND, *some]), KNOWN)
 
 
 def test_boxes_beyond_any_image():

@@ -88,6 +88,7 @@ def fit(state: TrainState, plan: Plan, tools: Tools) -> list[Row]:
             tools.keeper.end_epoch(state, row)
             rows.append(row)
     except Stop:
+        tools.keeper.refuse_diverged(state)
         c = state.counters
         tools.keeper.save_last(state, {"epoch": c.epoch + 1, "step": c.step, "interrupted": True})
         raise Interrupted(

@@ -15,7 +15,8 @@ from dfine_cli.backends.detector import open_detector
 from dfine_cli.backends.torch_backend import build_described
 from dfine_cli.config.load import load_recipe
 from dfine_cli.config.schema import Recipe
-from dfine_cli.errors import CheckError, Interrupted, MissingError, UsageError
+from dfine_cli.errors import CheckError, DfineError, Interrupted, MissingError, UsageError
+from dfine_cli.tensor_file import first_not_finite
 from dfine_cli.training import keeper
 from dfine_cli.training.monitor import Monitor, Row, StepReport
 from dfine_cli.training.run import rehearse, set_up, train
@@ -112,6 +113,17 @@ def test_an_interrupted_run_resumes_to_the_same_numbers(make_recipe: MakeRecipe)
             assert torch.equal(value, expected[name]), name
     assert [r["ap"] for r in parts.rows] == [r["ap"] for r in whole.rows]
     assert [r["loss"] for r in parts.rows] == [r["loss"] for r in whole.rows]
+
+
+def test_an_interrupt_does_not_keep_weights_that_are_no_numbers(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe()
+    with pytest.raises(Interrupted):
+        train(recipe, Listener(4))
+    run = RunDir(recipe.run.folder / "toy")
+    too_fast = recipe.optim.model_copy(update={"lr": 1e300})
+    with pytest.raises(DfineError, match="the run has diverged in epoch 2"):
+        train(recipe.model_copy(update={"optim": too_fast}), Listener(5), resume=run)
+    assert first_not_finite(weights(run.path)) is None
 
 
 def test_a_run_of_an_older_version_that_counted_epochs_from_0_goes_on(make_recipe: MakeRecipe) -> None:

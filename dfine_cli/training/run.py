@@ -79,6 +79,11 @@ class Setup:
     state: TrainState
     start: StartReport | None
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to train, in a run that is resumed."""
+        return self.state.counters.epoch >= self.plan.phases.epochs
+
     def facts(self) -> dict[str, str]:
         """What the run consists of, in words, for the start of the log."""
         optim, plan = self.recipe.optim, self.plan
@@ -185,13 +190,14 @@ def train(
         checkpoint.require_classes(run.last, setup.data.classes)
         checkpoint.load_state(run.last, setup.state)
         _refuse_fewer_epochs(run, setup)
-        run.keep_recipe(recipe)
+        if not setup.is_finished:
+            run.keep_recipe(recipe)
         run.keep_rows([r for r in run.rows() if r["epoch"] <= setup.state.counters.epoch])
     sinks: list[Sink] = [run.append, lambda _: write_curves(run.rows(), run.path / "curves.png")]
     if recipe.run.tensorboard:
         sinks.append(open_tensorboard(run.path / "tensorboard"))
     monitor.started({**setup.facts(), "folder": str(run.path)})
-    if setup.state.counters.epoch >= setup.plan.phases.epochs:
+    if setup.is_finished:
         monitor.note("this run is finished; more epochs: --epochs N --allow-changes")
     recorder = Recorder(monitor, sinks)
     early_stop = EarlyStop(recipe.schedule.early_stop, setup.plan.phases, setup.plan.steps_per_epoch)

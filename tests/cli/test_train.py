@@ -52,6 +52,13 @@ def test_a_run_is_not_said_to_be_shorter_than_it_is(run: Run, toy: Path) -> None
     assert (toy / "recipe.yaml").read_text() == before
 
 
+def test_a_finished_run_keeps_the_recipe_it_was_trained_with(run: Run, toy: Path) -> None:
+    before = (toy / "recipe.yaml").read_text()
+    code, _, err = run("train", "--resume", toy, "--set", "optim.lr=0.5", "--allow-changes")
+    assert code == 0 and "this run is finished" in err
+    assert (toy / "recipe.yaml").read_text() == before
+
+
 def test_weights_that_are_gone_are_not_named(run: Run, toy: Path) -> None:
     (toy / "weights" / "best.pt").unlink()
     code, out, err = run("train", "--resume", toy)

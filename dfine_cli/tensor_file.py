@@ -1,7 +1,8 @@
-"""Reading a file that ``torch.save`` wrote, of whatever origin, without running code that is in it."""
+"""Files of ``torch.save``: reading them, of whatever origin, without running code that is in them, and writing them."""
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import zipfile
@@ -62,6 +63,30 @@ def load_plain(path: Path) -> object:
         if "magic number" in reason:
             raise CheckError(f"{path}: not a checkpoint", _WHAT_TO_USE) from error
         raise CheckError(f"{path}: cannot be read: {reason}", "use another copy") from error
+
+
+def save_plain(content: object, path: Path) -> None:
+    """Write tensors and plain values, down to the disk.
+
+    Args:
+        content: What ``load_plain`` is to give back.
+        path: The file; one that is there is overwritten.
+
+    Raises:
+        OSError: The disk takes no more, or the file cannot be opened.
+    """
+    import torch
+
+    with path.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            # Its writer goes on after an error of the disk, and tells of what follows from it.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def first_not_finite(state: Mapping[str, Tensor]) -> str | None:

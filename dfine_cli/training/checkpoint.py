@@ -1,6 +1,5 @@
 """Writing and reading the one checkpoint format; files appear whole or not at all."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ from dfine_cli import checkpoint_format as keys
 from dfine_cli.backends.torch_backend import read_checkpoint
 from dfine_cli.config.schema import Recipe
 from dfine_cli.data.classes import ClassMap
-from dfine_cli.errors import CheckError, DfineError
+from dfine_cli.errors import CheckError, DfineError, cannot_write
+from dfine_cli.tensor_file import save_plain
 from dfine_cli.training.monitor import Row
 from dfine_cli.training.state import Counters, TrainState
 from dfine_cli.whole_file import whole_file
@@ -136,16 +136,12 @@ def _weights(state: TrainState, recipe: Recipe, classes: ClassMap, row: Row) -> 
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    """Write the file and flush it to disk before it takes the place of the one before it."""
+    """Write the file, down to the disk, before it takes the place of the one before it."""
     try:
-        with whole_file(path) as part, part.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-    except (OSError, RuntimeError) as error:
-        raise DfineError(
-            f"{path} could not be written: {error}", "free some space; the file before it is untouched"
-        ) from error
+        with whole_file(path) as part:
+            save_plain(content, part)
+    except OSError as error:
+        raise cannot_write(path, error, "free some space; the file before it is untouched") from error
 
 
 def _random_state() -> dict[str, Any]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dfine_cli.errors import DfineError
+from dfine_cli.tensor_file import save_plain
 from dfine_cli.types import Batch
 
 KEPT = 3
@@ -52,7 +53,7 @@ class Guard:
         self._in_a_row += 1
         if self.skipped <= KEPT:
             self.folder.mkdir(parents=True, exist_ok=True)
-            torch.save([_plain(b) for b in batches], self.folder / f"step-{step}.pt")
+            save_plain([_plain(b) for b in batches], self.folder / f"step-{step}.pt")
         if self._in_a_row >= IN_A_ROW:
             raise DfineError(
                 f"{IN_A_ROW} steps in a row gave a loss or gradient that is not finite (step {step}); "

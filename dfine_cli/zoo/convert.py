@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import tempfile
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from dfine_cli.errors import UsageError, cannot_write
+from dfine_cli.tensor_file import save_plain
 from dfine_cli.zoo import huggingface
 from dfine_cli.zoo.build import class_map
 from dfine_cli.zoo.read import METADATA_KEY, PublishedWeights, describe
@@ -86,14 +86,9 @@ def _writer(out: Path) -> tuple[str, Write]:
 
 
 def _write_published(weights: PublishedWeights, part: Path) -> None:
-    import torch
-
     state = _named(weights)
     # Readers of the published layout look at ``model`` alone, and pass over what else there is.
-    content = state if weights.is_backbone else {"model": state, METADATA_KEY: describe(weights)}
-    whole = io.BytesIO()  # writers of such files hide what the disk answers, Python's own does not
-    torch.save(content, whole)
-    part.write_bytes(whole.getbuffer())
+    save_plain(state if weights.is_backbone else {"model": state, METADATA_KEY: describe(weights)}, part)
 
 
 def _write_safetensors(weights: PublishedWeights, part: Path) -> None:
@@ -149,4 +144,5 @@ def _save(state: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> Non
     from safetensors.torch import save
 
     own = {key: value.detach().clone().contiguous() for key, value in state.items()}
+    # Its own writer answers a full disk with an error that is no OSError.
     path.write_bytes(save(own, {"format": "pt", **metadata}))

@@ -44,16 +44,25 @@ def connect(folder: Path) -> ModuleType:
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     fiftyone = load_fiftyone()
+    from fiftyone.core.service import ServiceException
+
+    config = fiftyone.config
+    hint = "see that the MongoDB of FIFTYONE_DATABASE_URI runs"
+    if config.database_uri is None:  # FiftyOne starts the same server, if the user has named a folder alone
+        _require_server()
+        hint = f"see {Path(config.database_dir, 'log', 'mongo.log')}; FIFTYONE_DATABASE_DIR names the folder"
     if not _is_configured(fiftyone):
+        hint = _hint(folder)
         uri = f"mongodb://127.0.0.1:{_start(folder)}"
         # The first is read here, the second by the server of the App, a process of its own.
-        fiftyone.config.database_uri = uri
+        config.database_uri = uri
         os.environ["FIFTYONE_DATABASE_URI"] = uri
-    fiftyone.config.show_progress_bars = False
+    config.show_progress_bars = False
     try:
-        fiftyone.list_datasets()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise DfineError(f"FiftyOne cannot use its database: {error}", _hint(folder)) from error
+        with _silent():
+            fiftyone.list_datasets()
+    except (OSError, RuntimeError, ValueError, ServiceException) as error:
+        raise DfineError(f"FiftyOne cannot use its database: {error}", hint) from error
     return fiftyone
 
 
@@ -84,13 +93,6 @@ def _start(folder: Path) -> int:
     A process of FiftyOne looks after the server and ends it with its last user, however that one ends.
     """
     from fiftyone.core import service
-
-    try:
-        _check_server(service.DatabaseService.find_mongod())
-    except service.ServiceExecutableNotFound as error:
-        raise MissingError(
-            "FiftyOne's database is not installed", f'pip install "dfine-cli[{EXTRA}]"'
-        ) from error
 
     class OwnService(service.DatabaseService):
         service_name = f"dfine-{hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:12]}"
@@ -135,6 +137,22 @@ def _silent() -> Iterator[None]:
         for stream, copy in kept.items():
             os.dup2(copy, stream)
             os.close(copy)
+
+
+def _require_server() -> None:
+    """See that the server that comes with FiftyOne is there, and runs.
+
+    Raises:
+        MissingError: It is not, or does not.
+    """
+    from fiftyone.core import service
+
+    try:
+        _check_server(service.DatabaseService.find_mongod())
+    except service.ServiceExecutableNotFound as error:
+        raise MissingError(
+            "FiftyOne's database is not installed", f'pip install "dfine-cli[{EXTRA}]"'
+        ) from error
 
 
 def _check_server(program: str) -> None:

@@ -4,7 +4,7 @@ import json
 import socket
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ from dfine_cli.errors import MissingError, UsageError
 from dfine_cli.types import Detections
 from dfine_cli.visualize.fiftyone_app import require_free
 from dfine_cli.visualize.fiftyone_bridge import _chunks, _put_images, dataset_name, field_name
-from dfine_cli.visualize.fiftyone_database import _check_server, load_fiftyone
+from dfine_cli.visualize.fiftyone_database import connect, load_fiftyone
 from dfine_cli.visualize.fiftyone_labels import Findings
 from dfine_cli.visualize.source import show_detector, show_pictures
 from tests.unit.evaluation.scenes import BOX, CAT, DOG, FAR, truth
@@ -167,10 +167,22 @@ def test_without_fiftyone_the_extra_is_named(monkeypatch):
     assert caught.value.hint == 'pip install "dfine-cli[fiftyone]"' and caught.value.exit_code == 3
 
 
-def test_a_server_that_does_not_run_here(tmp_path):
+@pytest.mark.parametrize("folder", ["config/var/lib/mongo", "theirs"])
+def test_a_server_that_does_not_run_here(tmp_path, monkeypatch, folder):
+    """Neither for us nor for FiftyOne itself, which starts the same one in a folder that the user has named."""
     program = tmp_path / "mongod"
     program.write_text("#!/bin/sh\necho 'libcrypto.so.1.1: cannot open shared object file' >&2\nexit 127\n")
     program.chmod(0o755)
+    fiftyone, core, service = (ModuleType(name) for name in ("fiftyone", "core", "service"))
+    for name, module in {"": fiftyone, ".core": core, ".core.service": service}.items():
+        monkeypatch.setitem(sys.modules, f"fiftyone{name}", module)
+    fiftyone.config = SimpleNamespace(database_uri=None, database_dir=str(tmp_path / folder))
+    fiftyone.constants = SimpleNamespace(FIFTYONE_CONFIG_DIR=str(tmp_path / "config"))
+    fiftyone.core, core.service = core, service
+    service.DatabaseService = SimpleNamespace(find_mongod=lambda: str(program))
+    service.ServiceException = service.ServiceExecutableNotFound = type("ServiceException", (Exception,), {})
+    for name in ("FIFTYONE_DO_NOT_TRACK", "FIFTYONE_LOGGING_LEVEL"):
+        monkeypatch.setenv(name, "true")
     with pytest.raises(MissingError, match=r"does not run here: libcrypto\.so\.1\.1") as caught:
-        _check_server(str(program))
+        connect(tmp_path / "ours")
     assert "FIFTYONE_DATABASE_URI" in caught.value.hint

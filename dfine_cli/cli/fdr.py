@@ -20,7 +20,7 @@ def make_fdr(request: Request) -> Made:
     from dfine_cli.data.images import ImageError, read_image
     from dfine_cli.data.preprocess import resize
     from dfine_cli.visualize.fdr_figure import write_figure
-    from dfine_cli.visualize.pictures import check_pictures
+    from dfine_cli.visualize.pictures import check_pictures, keeping
 
     if request.data is None:
         raise UsageError("give the image to look at", f"dfine visualize {request.source} IMAGE --to fdr")
@@ -31,7 +31,7 @@ def make_fdr(request: Request) -> Made:
     check_pictures([_place(out, name, n) for name in images for n in numbers], images.values(), request.force)
     files: list[Path] = []
     notes: list[str] = []
-    with counted("images") as report:
+    with counted("images") as report, keeping(files):
         for done, (name, path) in enumerate(images.items(), 1):
             try:
                 picture = read_image(path, detector.exif)
@@ -46,8 +46,9 @@ def make_fdr(request: Request) -> Made:
             )
             for number, found in _chosen(traced, request):
                 title = f"{detector.classes.names[found.label]} {found.score:.2f}"
-                files.append(_place(out, name, number))
-                write_figure(picture, found, title, files[-1])
+                target = _place(out, name, number)
+                write_figure(picture, found, title, target)
+                files.append(target)
             report(done, len(images))
     values = {"out": str(out), "images": len(images), "unread": len(notes), "files": [str(f) for f in files]}
     line = str(files[0]) if len(files) == 1 else f"{out}: {len(files)} figures of {len(images)} images"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfine_cli.errors import DfineError, UsageError
-from dfine_cli.evaluation.error_types import explain_errors
+from dfine_cli.errors import DfineError, Interrupted, UsageError
+from dfine_cli.evaluation.error_types import Errors, explain_errors
 from dfine_cli.visualize.draw import Picture, draw_boxes, draw_captioned
 from dfine_cli.visualize.outcomes import mark_outcomes, to_corners
 from dfine_cli.visualize.source import Shown, require_readable
@@ -40,6 +41,7 @@ def write_pictures(
     Raises:
         UsageError: ``out`` is one file for several images.
         DfineError: A file cannot be written, or no image can be read.
+        Interrupted: Ctrl-C, once there are pictures.
     """
     truth = shown.matching.truth
     errors = explain_errors(shown.matching) if shown.judged else None
@@ -47,29 +49,48 @@ def write_pictures(
     single = out.suffix.lower() in WRITTEN and not out.is_dir()
     if (single and len(shown.names) > 1) or (out.is_file() and not single):
         raise UsageError(f"--out {out}: is one file, for {len(shown.names)} images", "give a folder")
-    for image in range(len(shown.names)):
-        target = out if single else out / picture_name(shown.names[image] or f"{truth.image_ids[image]}")
-        picture = shown.images.read(image)
-        if picture is not None:
-            if errors is None:
-                drawn = _draw_found(picture, shown, image, threshold)
-            else:
-                marks = mark_outcomes(shown.matching, errors, image, threshold, full=True)
-                drawn = draw_captioned(
-                    picture, marks.boxes, marks.colours, marks.captions, dashed=marks.dashed
-                )
-            write_picture(target, drawn)
-            written.append(target)
-        if on_progress:
-            on_progress(image + 1, len(shown.names))
+    with keeping(written):
+        for image in range(len(shown.names)):
+            target = out if single else out / picture_name(shown.names[image] or f"{truth.image_ids[image]}")
+            picture = shown.images.read(image)
+            if picture is not None:
+                write_picture(target, _draw(picture, shown, errors, image, threshold))
+                written.append(target)
+            if on_progress:
+                on_progress(image + 1, len(shown.names))
     require_readable(len(written), len(shown.names))
     return written, len(shown.names) - len(written)
 
 
-def _draw_found(
-    picture: Picture, shown: Shown, image: int, threshold: float | NDArray[np.float64]
+@contextmanager
+def keeping(written: Sequence[Path]) -> Iterator[None]:
+    """Say how many files are finished when Ctrl-C ends the writing of several: they stay.
+
+    Raises:
+        Interrupted: Ctrl-C, once there are some.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if not written:
+            raise
+        raise Interrupted(
+            f"interrupted; finished pictures stay: {len(written)}, up to {written[-1]}",
+            "run the same command again with --force",
+        ) from error
+
+
+def _draw(
+    picture: Picture,
+    shown: Shown,
+    errors: Errors | None,
+    image: int,
+    threshold: float | NDArray[np.float64],
 ) -> Picture:
-    """An image with its detections in the colours of their classes."""
+    """An image with its detections: by what they are right and wrong in, or without ground truth by their classes."""
+    if errors is not None:
+        marks = mark_outcomes(shown.matching, errors, image, threshold, full=True)
+        return draw_captioned(picture, marks.boxes, marks.colours, marks.captions, dashed=marks.dashed)
     found, (labels, names) = shown.matching.detections, shown.drawn_as()
     least = np.broadcast_to(threshold, len(shown.matching.truth.names))
     rows = shown.of_image(image)

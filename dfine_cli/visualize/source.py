@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dfine_cli.backends.detector import Detector
 from dfine_cli.data.coco import Annotations, CocoDataset, CocoFile, CocoImage
+from dfine_cli.data.images import read_image
 from dfine_cli.data.layout import SplitFiles
 from dfine_cli.errors import DfineError, UsageError
 from dfine_cli.evaluation.matching import Matching, match_results
@@ -103,8 +104,11 @@ def show_pictures(
 
     Raises:
         UsageError: There is no image.
+        CheckError: The only image, or none of several, can be read.
     """
     folder, names = find_pictures(place)
+    if len(names) == 1:
+        read_image(folder / names[0], detector.exif)  # says which one, and why
     categories = [
         {"id": i, "name": name}
         for i, name in zip(detector.classes.category_ids, detector.classes.names, strict=True)

@@ -11,6 +11,7 @@ import torch
 
 from dfine_cli import checkpoint_format as keys
 from dfine_cli.types import Detections
+from dfine_cli.visualize import pictures
 from dfine_cli.visualize.draw import class_colour
 from dfine_cli.visualize.film import Film
 from tests.cli.conftest import Run
@@ -71,6 +72,30 @@ def test_pictures_that_are_there_are_kept(run: Run, good: Path, dataset: Path) -
     assert run(*words, "--force").code == 0 and cv2.imread("mine/val_41.png") is not None
     code, _, err = run(*words[:-1], dataset / "val")
     assert code == 2 and "is the image itself" in err
+
+
+@pytest.mark.parametrize("to", ["images", "html"])
+def test_a_single_image_that_cannot_be_read_is_named(run: Run, run_folder: Path, to: str) -> None:
+    Path("broken.jpg").write_text("no image")
+    code, out, err = run("visualize", run_folder, "broken.jpg", "--to", to)
+    assert (code, out) == (4, "") and "error: broken.jpg: " in err and "hint:" in err
+
+
+def test_what_is_finished_when_it_is_interrupted(
+    run: Run, good: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = pictures.write_picture
+
+    def write(path: Path, picture: np.ndarray) -> None:
+        if path.name == "val_42.png":
+            raise KeyboardInterrupt
+        whole(path, picture)
+
+    monkeypatch.setattr(pictures, "write_picture", write)
+    code, out, err = run("visualize", good, dataset)
+    assert (code, out) == (130, "")
+    assert "error: interrupted; finished pictures stay: 2, up to pictures/val_41.png\n" in err
+    assert "--force" in err
 
 
 @pytest.mark.parametrize("to", ["images", "html"])

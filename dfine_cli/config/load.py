@@ -27,6 +27,10 @@ MOST_PARENTS = 3
 _WEIGHTS_NAME = re.compile(r"(?:[nsmlx]|b\d)/[^./\\]+", re.IGNORECASE)
 _DATA_PATHS = ("data.train_json", "data.train_images", "data.val_json", "data.val_images")
 _OLD_REMAP = ("remap_mscoco_category", "data.remap_mscoco_category")
+_FORMS = {  # of texts that are not free
+    "name": "must be a plain name: letters, digits, and _ . + - inside",
+    "run.device": "must be auto, or a kind of device and perhaps its number, such as cpu, cuda, cuda:1, mps",
+}
 _NOT_KEYS = {"num_classes": "the classes are read from the annotation file; leave it out"}
 
 
@@ -306,7 +310,7 @@ def _tell(error: ErrorDetails, values: dict[str, Value], name: str) -> str:
     if kind in ("tuple_type", "missing", "too_long") and KEYS[key].default is not None:
         message = f"must be a list such as {render_value(KEYS[key].default)}"
     if kind == "string_pattern_mismatch":
-        message = "must be a plain name: letters, digits, and _ . + - inside"
+        message = _FORMS[key]
     if kind == "literal_error" and not isinstance(value, str) and f"'{value}'" in message:
         message += ", in quotes"
     return f"{origin}: `{key}` = {render_value(value)}: {message}"

@@ -17,6 +17,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^\w[\w .+-]*$")]
+Device = Annotated[str, Field(pattern=r"^(auto|(cpu|cuda|mps|xpu|hpu|npu|xla)(:\d+)?)$")]
 SIDE_STEP, LONGEST_SIDE = 32, 4096
 Side = Annotated[int, Field(ge=SIDE_STEP, le=LONGEST_SIDE, multiple_of=SIDE_STEP)]
 
@@ -228,7 +229,7 @@ class Run(Section):
     """Where run folders are made."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of everything that is random."""
-    device: str = "auto"
+    device: Device = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     compile: bool = False
     """torch.compile the model (slow first steps)."""

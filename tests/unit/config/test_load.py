@@ -110,6 +110,11 @@ def test_all_mistakes_at_once_each_with_its_line(write: Write) -> None:
         ("optim: {betas: [0.9]}", "`optim.betas` = [0.9]: must be a list such as [0.9, 0.999]"),
         ("optim: {betas: [1, 1]}", "less than 1"),
         ("name: ../x", "must be a plain name"),
+        (
+            "run: {device: foo}",
+            "`run.device` = foo: must be auto, or a kind of device and perhaps its number",
+        ),
+        ("run: {device: 'cuda:x'}", "such as cpu, cuda, cuda:1, mps"),
         ("data: {workers: 999}", "less than or equal to 256"),
         ("run: {seed: 99999999999999999999}", "less than 9223372036854775808"),
         ("model: {points: []}", "at least 1 item"),

@@ -6,7 +6,7 @@ import pytest
 
 from dfine_cli.config.keys import KEYS, help_of
 from dfine_cli.config.load import load_recipe
-from dfine_cli.config.schema import Augment, Data, Model, Recipe, Run, Schedule
+from dfine_cli.config.schema import Augment, Data, Model, Recipe, Run, Schedule, Start
 from dfine_cli.config.write import write_recipe
 from dfine_cli.errors import DfineError
 
@@ -16,7 +16,9 @@ from dfine_cli.errors import DfineError
     [
         Recipe(),
         Recipe(name="1e-4", size="x"),
-        Recipe(run=Run(device='a: "b" # \\c'), schedule=Schedule(final_lr=1e-9, warmup_share=0.1)),
+        Recipe(
+            start=Start(class_map=('a: "b" # \\c=d',)), schedule=Schedule(final_lr=1e-9, warmup_share=0.1)
+        ),
         Recipe(model=Model(points=(3, 6, 3), weighting_c=0.125), augment=Augment(mosaic=1)),
         Recipe(run=Run(folder=Path("a b/c: d"), device="cuda:1", compile=True)),
         Recipe(data=Data(train_json=Path("/data/a #1/t.json"), input_size=(32, 4096))),

@@ -9,7 +9,7 @@ import typer
 from dfine_cli.cli.console import print_json, print_next, print_out, print_table, say
 from dfine_cli.cli.downloads import local_weights, shown
 from dfine_cli.cli.options import ForceOption, JsonOption
-from dfine_cli.errors import UsageError
+from dfine_cli.errors import CheckError, DfineError, UsageError
 
 if TYPE_CHECKING:
     from dfine_cli.model.weights import WeightsEntry
@@ -46,24 +46,24 @@ _HEADER = ("name", "trained on", "classes", "AP", "params M", "GFLOPs", "T4 ms",
 
 
 def _row(entry: "WeightsEntry") -> list[object]:
-    from dfine_cli.zoo.cache import place_of
+    from dfine_cli.zoo.cache import is_here
 
     numbers = (entry.ap_first_5000 or entry.ap, entry.parameters_m, entry.gflops, entry.latency_ms)
     shown_numbers = ["-" if number is None else number for number in numbers]
-    here = "yes" if place_of(entry).is_file() else "no"
+    here = "yes" if is_here(entry) else "no"
     return [entry.name, entry.trained_on, entry.num_classes or "-", *shown_numbers, here]
 
 
 def _values(entry: "WeightsEntry") -> dict[str, Any]:
     import dataclasses
 
-    from dfine_cli.zoo.cache import place_of, recorded_hash
+    from dfine_cli.zoo.cache import is_here, place_of, recorded_hash
 
     path = place_of(entry)
     return {
         **dataclasses.asdict(entry),
         "path": str(path),
-        "here": path.is_file(),
+        "here": is_here(entry),
         "sha256": recorded_hash(path),
     }
 
@@ -138,16 +138,22 @@ def verify(
     asked = weights or [name for name, entry in WEIGHTS.items() if place_of(entry).is_file()]
     if not asked:
         say("no weights have been pulled")
-    results = {text: _verify(text, quiet=as_json) for text in asked}
+    results: dict[str, dict[str, Any]] = {}
+    errors: list[DfineError] = []  # raised at the end, so that a file that cannot be read hides no other
+    for text in asked:
+        try:
+            results[text] = _verify(text, quiet=as_json)
+        except (UsageError, CheckError) as error:
+            results[text] = {"faults": [error.message]}
+            errors.append(error)
+        else:
+            if faults := "; ".join(results[text]["faults"]):
+                errors.append(CheckError(f"{text} does not fit: {faults}", "use another copy of the weights"))
     if as_json:
         print_json({"weights": results})
-    faulty = {text: result["faults"] for text, result in results.items() if result["faults"]}
-    if faulty:
-        from dfine_cli.errors import CheckError
-
-        text, faults = next(iter(faulty.items()))
-        more = f" (and {len(faulty) - 1} more)" if len(faulty) > 1 else ""
-        raise CheckError(f"{text} does not fit: {'; '.join(faults)}{more}", "use another copy of the weights")
+    if errors:
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise type(errors[0])(errors[0].message + more, errors[0].hint)
 
 
 def _verify(text: str, *, quiet: bool) -> dict[str, Any]:

@@ -25,6 +25,13 @@ def place_of(entry: WeightsEntry) -> Path:
     return home() / "weights" / entry.file_name
 
 
+def is_here(entry: WeightsEntry) -> bool:
+    """Whether the file of an entry is there, and as long as it was when it was used first."""
+    path = place_of(entry)
+    record = _read_record(path)
+    return path.is_file() and (record is None or path.stat().st_size == record["bytes"])
+
+
 def hash_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
@@ -36,21 +43,27 @@ def hash_of(path: Path) -> str:
 
 def recorded_hash(path: Path) -> str | None:
     """The hash that a file had when it was used first; None before that."""
-    try:
-        found = json.loads(_record_of(path).read_text())["sha256"]
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckError(
-            f"{_record_of(path)}: cannot be read", "delete it; the weights are then checked as if new"
-        ) from error
-    return str(found)
+    record = _read_record(path)
+    return None if record is None else str(record["sha256"])
 
 
 def record_hash(path: Path, digest: str) -> None:
     """Keep the hash of a file for later checks."""
     with whole_file(_record_of(path)) as part:
         part.write_text(json.dumps({"sha256": digest, "bytes": path.stat().st_size}) + "\n")
+
+
+def _read_record(path: Path) -> dict[str, object] | None:
+    """What ``record_hash`` wrote about a file; None before that."""
+    try:
+        found = json.loads(_record_of(path).read_text())
+        return {"sha256": found["sha256"], "bytes": found["bytes"]}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckError(
+            f"{_record_of(path)}: cannot be read", "delete it; the weights are then checked as if new"
+        ) from error
 
 
 def _record_of(path: Path) -> Path:

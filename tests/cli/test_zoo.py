@@ -97,7 +97,10 @@ def test_pull_path_and_verify(run: Run, home: Path, mirror: Path) -> None:
         "decoder     89        0          0            0",
         "heads       39        0          0            0",
     ]
+    assert json.loads(run("zoo", "info", "n/coco", "--json").out)["here"] is True
     place.write_bytes(place.read_bytes()[:-100])
+    assert json.loads(run("zoo", "info", "n/coco", "--json").out)["here"] is False
+    assert run("zoo", "list", "n/coco").out.splitlines()[1].endswith("no")
     code, _, err = run("zoo", "verify", "n/coco")
     assert code == 4 and "not the file that was used before" in err and "--renew" in err
     assert run("zoo", "pull", "--renew", "n/coco", "--json").code == 0
@@ -157,6 +160,21 @@ def test_half_a_file(run: Run, mirror: Path, home: Path) -> None:
     assert code == 4 and "the file is cut off" in err
     code, _, err = run("zoo", "pull", "n/coco")
     assert code == 4 and "cut off" in err and not list((home / "weights").glob("dfine*"))
+
+
+def test_a_file_that_cannot_be_read_hides_no_other(run: Run, mirror: Path) -> None:
+    whole, cut = mirror / N.file_name, Path("cut.pth")
+    cut.write_bytes(whole.read_bytes()[:1000])
+    code, out, err = run("zoo", "verify", cut, "gone.pth", whole, "--json")
+    results = json.loads(out)["weights"]
+    assert results[str(whole)]["faults"] == [] and results[str(whole)]["size"] == "n"
+    assert results["cut.pth"] == {"faults": ["cut.pth: the file is cut off"]}
+    assert "gone.pth" in results["gone.pth"]["faults"][0]
+    assert code == 4 and err.splitlines() == [
+        "error: cut.pth: the file is cut off (and 1 more)",
+        "hint: copy or download it again",
+    ]
+    assert run("zoo", "verify", "gone.pth", whole).code == 2
 
 
 def test_conversion_there_and_back_changes_nothing(

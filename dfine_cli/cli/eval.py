@@ -62,7 +62,12 @@ def command(
     input_size: InputSizeOption = None,
     classes: ClassesOption = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where to write the predictions (COCO results).")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where to write the predictions (COCO results). Default: beside an exported file; in predictions/ of "
+            "a run, called by the split, or by the annotation file if it is not the run's own.",
+        ),
     ] = None,
     sheet: Annotated[
         Path | None,
@@ -145,8 +150,16 @@ def command(
         extra["report"] = [str(path) for path in written]
     show_explained(subject, explained, extra, as_json)
     if weights is not None and sheet is None:
-        typed = {"--images": images, "--input-size": input_size, "--classes": classes, "--sheet": "sheet.png"}
-        print_next(_command(model, data, {"--split": None if split is Split.VAL else split.value, **typed}))
+        typed = {
+            "--split": None if split is Split.VAL else split.value,
+            "--images": images,
+            "--device": None if device == "auto" else device,
+            "--input-size": input_size,
+            "--classes": classes,
+            "--out": out,
+            "--sheet": "sheet.png",
+        }
+        print_next(_command(model, data, typed))
 
 
 def _command(model: Path | None, data: Path | None, options: Mapping[str, object]) -> str:

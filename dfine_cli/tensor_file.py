@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,8 +45,16 @@ def load_plain(path: Path) -> object:
         raise UsageError(f"{path}: no such file", "give a run folder or a file like weights/best.pt")
     _refuse_other_kinds(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of another protocol, which is an error below where it matters
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if "Unsupported operand" in str(error):
+            raise CheckError(
+                f"{path}: it holds a pickle with instructions that torch.save does not use, and is not read, as "
+                "they could run code",
+                "save it anew without pickle_protocol, or as .safetensors",
+            ) from error
         found = _GLOBAL.search(str(error))
         if found is None:
             raise _cut_off(path) from error

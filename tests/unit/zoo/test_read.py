@@ -129,6 +129,15 @@ def test_a_pickle_of_another_kind_is_refused_unread(tmp_path: Path) -> None:
         read_weights(path)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("content", [{"model": torch.zeros(2)}, {"model": Payload()}], ids=["plain", "code"])
+def test_a_whole_file_with_another_pickle_is_not_called_cut_off(tmp_path: Path, content: object) -> None:
+    path = tmp_path / "new.pt"
+    torch.save(content, path, pickle_protocol=4)
+    with pytest.raises(DfineError, match=r"instructions that torch\.save does not use, and is not read"):
+        read_weights(path)
+
+
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "older form"])
 @pytest.mark.parametrize("part", [0.01, 0.5, 0.999])
 def test_a_truncated_file_is_told(tmp_path: Path, state_of, zipped: bool, part: float) -> None:

@@ -82,9 +82,8 @@ def fit(state: TrainState, plan: Plan, tools: Tools) -> list[Row]:
                 tools.clock.scored(time.perf_counter() - started)
             state.means = Mean()
             row |= {k: v for o in state.objectives for k, v in o.end_epoch().items()}
-            tools.monitor.epoch(
-                row
-            )  # before it is saved: a row too many is left out when resuming, none is missing
+            # Told before it is saved: a row too many is left out when resuming, none is missing.
+            tools.monitor.epoch(row)
             tools.keeper.end_epoch(state, row)
             rows.append(row)
     except Stop:

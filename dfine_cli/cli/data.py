@@ -37,7 +37,7 @@ def find_data(source: Path | None, split: Split, images: Path | None) -> "SplitF
             f"{source}: a model does not say which data to use",
             f"give the data after it, a dataset folder or a COCO JSON file: {source} DATA",
         )
-    if (source / "weights").is_dir():
+    if any((source / "weights" / name).is_file() for name in ("best.pt", "last.pt")):
         raise UsageError(
             f"{recipe}: is missing, so the data of the run is not known", "give the data as DATA"
         )

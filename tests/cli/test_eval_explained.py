@@ -313,6 +313,12 @@ def test_a_first_word_that_is_no_model(
     assert code == 2 and message in err and len(err.splitlines()) == 2
 
 
+def test_a_dataset_may_have_a_folder_called_weights(run: Run, run_folder: Path, dataset: Path) -> None:
+    (dataset / "weights").mkdir()
+    code, _, err = run("eval", run_folder / "weights" / "best.pt", dataset, "--workers", 0)
+    assert code == 0, err
+
+
 def test_a_run_against_its_own_last_predictions(run: Run, run_folder: Path) -> None:
     words = ("eval", run_folder, "--workers", 0)
     assert run(*words).code == 0

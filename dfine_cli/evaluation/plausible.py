@@ -1,5 +1,6 @@
 """Results of other tools: are the scores probabilities, and the boxes what COCO says they are?"""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -47,22 +48,18 @@ def check_values(results: Results, truth: Truth) -> None:
         CheckError: Scores outside [0, 1], boxes beyond any image, many of the best without an area, boxes written as
             corners, or as fractions of the image.
     """
-    outside = (results.scores < 0) | (results.scores > 1)
-    if outside.any():
-        first = int(np.argmax(outside))
-        raise CheckError(
-            f"{int(outside.sum())} of {len(outside)} scores are outside 0..1, the first is "
-            f"{results.scores[first]:g} at result {first}",
-            "scores are probabilities: apply the sigmoid to logits, divide percentages by 100",
-        )
-    far: NDArray[np.bool_] = np.any(np.abs(results.boxes_xywh) > _FAR, axis=1)
-    if far.any():
-        first = int(np.argmax(far))
-        raise CheckError(
-            f"{int(far.sum())} of {len(far)} boxes reach beyond any image, the first is "
-            f"{_listed(results.boxes_xywh[first])} at result {first}",
-            "boxes are [x, y, width, height] in pixels of the original image",
-        )
+    _refuse_any(
+        (results.scores < 0) | (results.scores > 1),
+        "scores are outside 0..1",
+        lambda result: f"{results.scores[result]:g}",
+        "scores are probabilities: apply the sigmoid to logits, divide percentages by 100",
+    )
+    _refuse_any(
+        np.any(np.abs(results.boxes_xywh) > _FAR, axis=1),
+        "boxes reach beyond any image",
+        lambda result: _listed(results.boxes_xywh[result]),
+        "boxes are [x, y, width, height] in pixels of the original image",
+    )
     if not len(results.scores) or not len(truth.images):
         return
     boxes, _ = _best(results, truth)
@@ -105,6 +102,15 @@ def written_as_corners(truth: Truth) -> bool:
     outside = (low + last > sizes_wh + 1).any(1)
     inside = ((last > low) & (last <= sizes_wh + 1)).all(1)
     return bool(outside.mean() > _MANY and inside.mean() >= _ALL)
+
+
+def _refuse_any(wrong: NDArray[np.bool_], what: str, shown: Callable[[int], str], hint: str) -> None:
+    """Refuse results of which any is ``wrong``, with the first of them as ``shown``."""
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        raise CheckError(
+            f"{int(wrong.sum())} of {len(wrong)} {what}, the first is {shown(first)} at result {first}", hint
+        )
 
 
 def _listed(box: NDArray[np.float64]) -> str:
